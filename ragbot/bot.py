@@ -1,0 +1,244 @@
+"""The story of one question: retrieve, write, prove, answer.
+
+Nothing is shown before it is proven: the text streams a sentence at a time, each with the markers
+of the quotations that support it, and what nothing supports is left out.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import unicodedata
+from collections.abc import Callable, Generator, Iterator, Sequence
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from ragbot import prompts
+from ragbot.citations import Citer, gather, stream_sentences
+from ragbot.config import Config, load_config
+from ragbot.engines import Engine
+from ragbot.errors import ConfigError
+from ragbot.retriever import Retriever
+from ragbot.text import detect_language, detect_script
+from ragbot.types import Answer, Hit, Language, Message, Timings, Usage
+from ragbot.workspace import Report, current_index, default_encoder, default_engine, silent
+
+LONGEST_QUESTION = 2000  # characters; what is longer is a document, not a question
+
+T = TypeVar("T")
+
+
+class Stream(Iterator[str], Generic[T]):
+    """An iterator over text that also keeps what its generator returned."""
+
+    def __init__(self, source: Generator[str, None, T]):
+        self._source = source
+        self.result: T | None = None
+
+    def __next__(self) -> str:
+        try:
+            return next(self._source)
+        except StopIteration as end:
+            self.result = self.result or end.value  # asked once more, a generator returns None
+            raise
+
+    def close(self) -> None:
+        """Stop now; the generator behind it is told to stop, too."""
+        self._source.close()
+
+
+class AnswerStream(Stream[Answer]):
+    """An answer as it is proven, piece by piece; joined, the pieces are the answer's text."""
+
+    @property
+    def answer(self) -> Answer:
+        """The whole answer; what has not been read yet is read first."""
+        for _ in self:
+            pass
+        if self.result is None:
+            raise RuntimeError("the stream was closed before its end")
+        return self.result
+
+
+class RagBot:
+    """Answers questions from an index. Build one with `RagBot.from_corpus`."""
+
+    def __init__(
+        self,
+        retriever: Retriever,
+        engine: Callable[[], Engine],
+        *,
+        top_k: int = 4,
+        max_tokens: int = 320,
+        context: int = 4096,
+    ):
+        self.retriever = retriever
+        self._open_engine = engine
+        self._engine: Engine | None = None
+        self._opening = threading.Lock()
+        self._top_k = top_k
+        self._max_tokens = max_tokens
+        self._context = context
+
+    @classmethod
+    def from_corpus(
+        cls,
+        corpus: str | Path | None = None,
+        *,
+        config: Config | None = None,
+        report: Report = silent,
+    ) -> RagBot:
+        """A bot over a file or a folder, whose index is built if need be and kept in the cache.
+
+        Without `corpus`, over the configured one. Raises ConfigError, CorpusError, StoreError,
+        ModelError.
+        """
+        config = config or load_config()
+        if corpus is not None:
+            config = config.model_copy(update={"corpus": Path(corpus)})
+        encoder = default_encoder(config, report)
+        return cls(
+            Retriever(current_index(config, encoder, report), encoder),
+            lambda: default_engine(config, report),
+            top_k=config.top_k,
+            max_tokens=config.max_tokens,
+            context=config.context,
+        )
+
+    @property
+    def engine(self) -> Engine:
+        """The generator, loaded when it is first needed: searching does without it."""
+        with self._opening:
+            if self._engine is None:
+                self._engine = self._open_engine()
+            return self._engine
+
+    def search(self, question: str, *, top_k: int | None = None) -> list[Hit]:
+        """The passages that bear on a question, best first. Raises ConfigError for a bad one."""
+        return self.retriever.search(checked(question), limit=top_k or self._top_k)
+
+    def ask(self, question: str, *, history: Sequence[Message] = ()) -> Answer:
+        """The finished answer. Raises ConfigError for a bad question, ModelError."""
+        return self.stream(question, history=history).answer
+
+    def stream(
+        self,
+        question: str,
+        *,
+        history: Sequence[Message] = (),
+        cancel: threading.Event | None = None,
+    ) -> AnswerStream:
+        """The answer as it is proven, sentence by sentence. Raises as `ask` does.
+
+        Closing the stream, or setting `cancel`, stops the generator; a cancelled answer ends with
+        what was proven by then.
+        """
+        return AnswerStream(self._answer(checked(question), tuple(history), cancel))
+
+    def _answer(
+        self, question: str, history: tuple[Message, ...], cancel: threading.Event | None
+    ) -> Generator[str, None, Answer]:
+        clock = _Clock()
+        hits = self.retriever.search(_standalone(question, history), limit=self._top_k)
+        language = _language(question, history, hits)
+        hits, messages = prompts.answer_messages(question, language, hits, history, self._room)
+        citer = Citer(question, language, gather(hits), self._similarity(hits))
+        retrieval_ms = clock.ms()
+        written = Stream(self.engine.stream(messages, max_tokens=self._max_tokens, cancel=cancel))
+        raw: list[str] = []
+        shown: list[str] = []
+        ttft_ms = 0.0
+        try:
+            for piece in _proven(stream_sentences(_kept(written, raw)), citer):
+                ttft_ms = ttft_ms or clock.ms()
+                shown.append(piece)
+                yield piece
+        finally:
+            written.close()
+        if not shown:
+            ttft_ms = clock.ms()
+            yield prompts.ABSTENTION[language]
+        usage = written.result or Usage()
+        return Answer(
+            question=question,
+            language=language,
+            answer="".join(shown) or prompts.ABSTENTION[language],
+            abstained=not shown,
+            citations=tuple(citer.citations),
+            passages=tuple(hits),
+            timings=Timings(
+                retrieval_ms, ttft_ms, clock.ms(), usage.prompt_tokens, usage.completion_tokens
+            ),
+            raw="".join(raw),
+        )
+
+    @property
+    def _room(self) -> int:
+        return self._context - self._max_tokens
+
+    def _similarity(self, hits: Sequence[Hit]) -> Callable[[str], Sequence[float]]:
+        """Cosines of a claim with the sentences of the hits, by the vectors the index holds."""
+        index, encoder = self.retriever.index, self.retriever.encoder
+
+        def cosines(claim: str) -> Sequence[float]:
+            vector = encoder.queries([claim])[0]
+            return [
+                float(cosine) for hit in hits for cosine in index.sentences_of(hit.chunk) @ vector
+            ]
+
+        return cosines
+
+
+def checked(question: str) -> str:
+    """The question without white space around it. Raises ConfigError when it cannot be one."""
+    question = question.strip()
+    if any(
+        unicodedata.category(char) in ("Cc", "Cs", "Cn")
+        for char in question
+        if char not in "\n\r\t"
+    ):
+        raise ConfigError("The question holds control characters: type it anew as plain text.")
+    if not any(char.isalnum() for char in question):
+        raise ConfigError("The question is empty: ask it in words.")
+    if len(question) > LONGEST_QUESTION:
+        raise ConfigError(
+            f"The question has {len(question):,} characters: shorten it to {LONGEST_QUESTION:,}, "
+            "and give a long text as the corpus instead."
+        )
+    return question
+
+
+def _standalone(question: str, history: Sequence[Message]) -> str:
+    # A follow-up names its subject in an earlier turn; the last question is searched with it.
+    asked = [message.content for message in history if message.role == "user"]
+    return f"{asked[-1]} {question}" if asked else question
+
+
+def _language(question: str, history: Sequence[Message], hits: Sequence[Hit]) -> Language:
+    """The asker's language; what it leaves open is as in the talk, or as in the source."""
+    before = "".join(message.content for message in history if message.role == "user")
+    source = detect_script("".join(hit.text for hit in hits), "zh-Hans")
+    return detect_language(question, detect_language(before, source) if before else source)
+
+
+def _kept(pieces: Iterator[str], raw: list[str]) -> Iterator[str]:
+    for piece in pieces:
+        raw.append(piece)
+        yield piece
+
+
+def _proven(written: Iterator[str], citer: Citer) -> Iterator[str]:
+    first = True
+    for sentence in written:
+        proven = None if prompts.refuses(sentence) else citer.cite(sentence)
+        if proven is not None:
+            yield proven if first or citer.language != "en" else f" {proven}"
+            first = False
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self._start = time.perf_counter()
+
+    def ms(self) -> float:
+        return round((time.perf_counter() - self._start) * 1000, 1)

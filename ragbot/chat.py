@@ -1,0 +1,119 @@
+"""`ragbot chat`: questions one after another, each seen in the light of those before.
+
+Ctrl-C stops an answer, not the program; Ctrl-D leaves.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from ragbot import console
+from ragbot.bot import RagBot
+from ragbot.config import load_config
+from ragbot.errors import RagbotError
+from ragbot.types import Answer, Message
+
+_HELP = """\
+Ask in Chinese or English. Ctrl-C stops an answer, Ctrl-D leaves.
+  /sources       where the last answer's sentences come from
+  /reset         forget what was said
+  /save [FILE]   write the conversation down as Markdown
+  /quit          leave"""
+
+
+class Chat:
+    """One conversation on a terminal."""
+
+    def __init__(self, bot: RagBot):
+        self._bot = bot
+        self._answers: list[Answer] = []
+
+    def handle(self, line: str) -> bool:
+        """Act on one line; False when the talk is over."""
+        command, _, argument = line.partition(" ")
+        if command in ("/quit", "/exit"):
+            return False
+        if command == "/reset":
+            self._answers.clear()
+            console.err().print("Forgotten.")
+        elif command == "/sources":
+            self._sources()
+        elif command == "/save":
+            self._save(Path(argument.strip() or "ragbot-chat.md").expanduser())
+        elif command.startswith("/"):
+            console.err().print(_HELP, markup=False)
+        elif line:
+            self._ask(line)
+        return True
+
+    def _ask(self, question: str) -> None:
+        history = [
+            message
+            for answer in self._answers
+            for message in (
+                Message("user", answer.question),
+                Message("assistant", answer.answer),
+            )
+        ]
+        stream = self._bot.stream(question, history=history)
+        try:
+            for piece in stream:
+                sys.stdout.write(piece)
+                sys.stdout.flush()
+            self._answers.append(stream.answer)
+            if stream.answer.citations:
+                sys.stdout.write("\n(/sources shows the proof)")
+        except KeyboardInterrupt:
+            stream.close()
+            sys.stdout.write(" … stopped")
+        finally:
+            sys.stdout.write("\n\n")
+
+    def _sources(self) -> None:
+        if self._answers and self._answers[-1].citations:
+            console.print_sources(self._answers[-1])
+        else:
+            console.err().print("There is no cited answer yet.")
+
+    def _save(self, path: Path) -> None:
+        try:
+            path.write_text(_markdown(self._answers), encoding="utf-8")
+            console.err().print(f"Saved to {path}.", markup=False)
+        except OSError as error:
+            console.err().print(f"{path} cannot be written: {error.strerror}.", markup=False)
+
+
+def _markdown(answers: list[Answer]) -> str:
+    parts = []
+    for answer in answers:
+        sources = "\n".join(
+            f"- [{c.marker}] {c.doc}, paragraph {c.paragraph}: {c.quote}" for c in answer.citations
+        )
+        parts.append(f"**{answer.question}**\n\n{answer.answer}\n\n{sources}".rstrip())
+    return "\n\n---\n\n".join(parts) + "\n"
+
+
+def run(flags: Mapping[str, Any]) -> None:
+    """Talk until the end of the input."""
+    with suppress(ImportError):
+        import readline  # noqa: F401  # gives input() its line editing; not on Windows
+
+    with console.progress() as report:
+        bot = RagBot.from_corpus(config=load_config(flags), report=report)
+    chat = Chat(bot)
+    console.err().print(_HELP, markup=False)
+    while True:
+        try:
+            if not chat.handle(input("> ").strip()):
+                return
+        except KeyboardInterrupt:
+            sys.stdout.write("\n")  # at the prompt it clears the line, as a shell does
+        except EOFError:
+            sys.stdout.write("\n")
+            return
+        except RagbotError as error:
+            console.err().print(f"{error}", markup=False)

@@ -1,0 +1,67 @@
+"""What the one-shot commands do: build, search, ask. Settings in, printed result out."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from ragbot import console
+from ragbot.bot import RagBot, checked
+from ragbot.config import load_config
+from ragbot.workspace import default_encoder, renewed_index
+
+Flags = Mapping[str, Any]
+
+
+def build(flags: Flags, verbose: bool) -> None:
+    """Index a corpus in the index folder, whatever lies there now."""
+    config = load_config(flags)
+    # Named outright: `ragbot index CORPUS` makes the index that `ragbot ask` opens by default.
+    config = config.model_copy(update={"index": config.index})
+    with console.progress() as report:
+        encoder = default_encoder(config, report)
+        index, corpus = renewed_index(config, config.corpus, encoder, report)
+    left_out = [(d.name, piece) for d in corpus.documents for piece in d.left_out]
+    left_out += [(piece.text, piece) for piece in corpus.skipped]
+    if verbose:
+        console.print_left_out(left_out)
+    made = index.manifest
+    more = "" if verbose or not left_out else f"; {len(left_out)} pieces left out, -v lists them"
+    console.out().print(
+        f"{made.documents} documents, {made.chunks} chunks, {made.vectors} vectors"
+        f" in {config.index}{more}",
+        markup=False,
+    )
+
+
+def search(question: str, flags: Flags, *, as_json: bool) -> None:
+    """Print the passages that bear on a question."""
+    checked(question)
+    bot = _bot(flags)
+    hits = bot.search(question)
+    if as_json:
+        console.print_json({"results": [console.hit_json(hit) for hit in hits]})
+    else:
+        console.print_hits(hits)
+
+
+def ask(question: str, flags: Flags, *, as_json: bool) -> None:
+    """Print the answer as it is proven, then its sources."""
+    checked(question)
+    bot = _bot(flags)
+    if as_json:
+        console.print_json(console.answer_json(bot.ask(question)))
+        return
+    stream = bot.stream(question)
+    for piece in stream:
+        sys.stdout.write(piece)
+        sys.stdout.flush()
+    sys.stdout.write("\n")
+    console.print_sources(stream.answer)
+
+
+def _bot(flags: Flags) -> RagBot:
+    # A bad question is refused before this: loading models takes seconds.
+    with console.progress() as report:
+        return RagBot.from_corpus(config=load_config(flags), report=report)

@@ -1,0 +1,102 @@
+"""Settings: command-line flags over environment variables over `ragbot.toml` over defaults.
+
+One frozen object comes out. An unknown name or a value out of bounds is an error. Nothing is
+opened or built here; that a model or a folder exists is for those to find who use it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import platformdirs
+from pydantic import Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from ragbot.errors import ConfigError
+
+ENV_PREFIX = "RAGBOT_"
+CONFIG_FILE = Path("ragbot.toml")
+
+EngineName = Literal["auto", "llamacpp", "transformers", "openai"]
+
+
+def default_cache() -> Path:
+    """Where models and one-off indexes live unless `RAGBOT_CACHE` says otherwise."""
+    return Path(os.environ.get(ENV_PREFIX + "CACHE") or platformdirs.user_cache_path("ragbot"))
+
+
+class Config(BaseSettings):
+    """The effective settings. Field descriptions are what `ragbot doctor` and the README show."""
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="forbid")
+
+    corpus: Path = Field(Path("corpus"), description="file or folder to answer from")
+    index: Path = Field(Path("index"), description="folder that holds the built index")
+    cache: Path = Field(
+        default_factory=default_cache, description="folder for models and one-off indexes"
+    )
+    encoder: str = Field("packaged:e5-small", description="packaged:NAME, a folder, or a hub id")
+    llm: str = Field(
+        "packaged:qwen2.5-coder-1.5b",
+        description="packaged:NAME, a .gguf file, a folder, a hub id, or a server's model",
+    )
+    engine: EngineName = Field("auto", description="what runs the generator; auto goes by its name")
+    base_url: str = Field(
+        "", description="address of an OpenAI-compatible server (.../v1); setting it chooses openai"
+    )
+    api_key: str = Field("", description="key for that server", repr=False)
+    top_k: int = Field(4, ge=1, le=50, description="passages given to the generator")
+    max_tokens: int = Field(320, ge=16, le=4096, description="longest answer, in tokens")
+    context: int = Field(4096, ge=1024, le=131072, description="generator's context, in tokens")
+    threads: int = Field(0, ge=0, le=512, description="processor threads; 0 takes every core")
+    keep_all: bool = Field(False, description="index web-page litter, too")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags first, then variables, then the file; no .env file and no secrets folder."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, CONFIG_FILE)
+
+
+def load_config(flags: Mapping[str, Any] | None = None) -> Config:
+    """The settings in force; a flag that is None was not given. Raises ConfigError."""
+    given = {name: value for name, value in (flags or {}).items() if value is not None}
+    _reject_unknown_variables()
+    try:
+        return Config(**given)
+    except ValidationError as error:
+        raise ConfigError(_sentence(error)) from error
+    except (ValueError, OSError) as error:  # the TOML parser's own complaint
+        raise ConfigError(f"Settings cannot be read, mend {CONFIG_FILE}: {error}.") from error
+
+
+def _reject_unknown_variables() -> None:
+    # pydantic-settings ignores variables it does not know, which hides a typing slip.
+    known = {ENV_PREFIX + name.upper() for name in Config.model_fields}
+    for variable in sorted(os.environ):
+        if variable.upper().startswith(ENV_PREFIX) and variable.upper() not in known:
+            names = ", ".join(sorted(known))
+            raise ConfigError(f"Unknown setting {variable}: unset it or use one of {names}.")
+
+
+def _sentence(error: ValidationError) -> str:
+    first = error.errors()[0]
+    name = ".".join(str(part) for part in first["loc"]) or "settings"
+    if first["type"] == "extra_forbidden":
+        known = ", ".join(sorted(Config.model_fields))
+        return f"Unknown setting {name!r}: remove it from {CONFIG_FILE} or use one of {known}."
+    return f"Setting {name}={first.get('input')!r} is wrong, change it: {first['msg']}."

@@ -1,0 +1,148 @@
+"""What the terminal shows: answers with their sources, hits, progress. Colours only on a terminal.
+
+Documents, file names and answers are printed as text: no markup of theirs is interpreted.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from ragbot.types import Answer, Citation, Finding, Hit, LeftOut
+from ragbot.workspace import Report
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_EXCERPT = 400  # characters of a passage that a listing shows
+
+
+def out() -> Console:
+    """Standard output, for what was asked for."""
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=True)
+
+
+def err() -> Console:
+    """Standard error, for everything else."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    """One JSON object on standard output, and nothing else."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+
+
+def answer_json(answer: Answer) -> dict[str, Any]:
+    """An answer as `ragbot ask --json` prints it."""
+    return {
+        "question": answer.question,
+        "language": answer.language,
+        "answer": answer.answer,
+        "abstained": answer.abstained,
+        "citations": [asdict(citation) for citation in answer.citations],
+        "passages": [
+            {name: row[name] for name in ("rank", "doc", "paragraph", "score", "text")}
+            for row in map(hit_json, answer.passages)
+        ],
+        "timings": asdict(answer.timings),
+    }
+
+
+def hit_json(hit: Hit) -> dict[str, Any]:
+    """A hit as `ragbot search --json` prints it."""
+    return {
+        "rank": hit.rank,
+        "doc": hit.doc,
+        "paragraph": hit.paragraph,
+        "score": round(hit.score, 6),
+        "start": hit.start,
+        "end": hit.end,
+        "text": hit.text,
+    }
+
+
+def print_hits(hits: Sequence[Hit]) -> None:
+    """A search's hits, best first."""
+    console = out()
+    for hit in hits:
+        console.print(
+            f"{hit.rank}. {_place(hit)}  score {hit.score:.3f}", style="bold", markup=False
+        )
+        text = hit.text if len(hit.text) <= _EXCERPT else hit.text[:_EXCERPT] + "…"
+        console.print(f"   {text}\n", markup=False)
+
+
+def print_sources(answer: Answer) -> None:
+    """Each citation with its place and its paragraph, the quoted sentence marked in it."""
+    from rich.text import Text
+
+    console = out()
+    passages = {(hit.doc, hit.start): hit for hit in answer.passages}
+    for citation in answer.citations:
+        hit = next(h for h in passages.values() if _holds(h, citation))
+        console.print(Text(f"\n[{citation.marker}] {_place(citation)}", style="bold"))
+        console.print(_marked(hit, citation))
+
+
+def _marked(hit: Hit, citation: Citation) -> Any:
+    from rich.text import Text
+
+    start, end = citation.start - hit.start, citation.end - hit.start
+    shown = Text("    ")
+    shown.append(hit.text[:start], style="dim")
+    shown.append(f">>{citation.quote}<<", style="bold yellow")
+    shown.append(hit.text[end:], style="dim")
+    return shown
+
+
+def _holds(hit: Hit, citation: Citation) -> bool:
+    return hit.doc == citation.doc and hit.start <= citation.start and citation.end <= hit.end
+
+
+def _place(item: Hit | Citation) -> str:
+    return f"{item.doc}, paragraph {item.paragraph}"
+
+
+def print_left_out(pieces: Sequence[tuple[str, LeftOut]]) -> None:
+    """What was not indexed, and why."""
+    console = err()
+    for document, piece in pieces:
+        text = " ".join(piece.text.split())[:80]
+        console.print(f"left out of {document}: {text!r} ({piece.reason})", markup=False)
+
+
+def print_findings(findings: Iterable[Finding]) -> None:
+    """The doctor's report: a line each, the remedy under what needs one."""
+    console = out()
+    for finding in findings:
+        mark = "✗" if finding.remedy else "✓"
+        console.print(f"{mark} {finding.subject}: {finding.state}", markup=False)
+        if finding.remedy:
+            console.print(f"    to mend it: {finding.remedy}", style="bold", markup=False)
+
+
+@contextmanager
+def progress() -> Iterator[Report]:
+    """Progress bars on standard error while the block runs; none when it is not a terminal."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err(), transient=True, disable=not sys.stderr.isatty()) as bars:
+
+        def report(label: str) -> Any:
+            task = bars.add_task(label, total=None, visible=False)
+
+            def update(done: int, total: int) -> None:
+                bars.update(task, completed=done, total=total, visible=True)
+
+            return update
+
+        yield report

@@ -1,0 +1,63 @@
+"""Question in, ranked passages out: dense and lexical scores joined so that neither hurts.
+
+The result depends on the arguments and the index alone. `expand` is the seam for query translation
+(more phrasings of the question, the best score counts), `rerank` the one for a cross-encoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from ragbot.encoder import Encoder
+from ragbot.index import Candidate, Index
+from ragbot.types import Hit
+
+# The score is the mean of two cosines (the passage's and its best sentence's) plus this much of
+# the lexical share. All parts are absolute, so a query that shares no word with the corpus ranks
+# exactly as dense alone; standardised or rank-based fusion turns its zeros into noise (recall@1
+# 0.82 -> 0.33 on English questions over Chinese). Chosen on a coarse grid; 0.05 to 0.3 are alike.
+LEXICAL_WEIGHT = 0.1
+
+_CANDIDATES = 50
+
+Expand = Callable[[str], Sequence[str]]
+Rerank = Callable[[str, Sequence[Hit]], Sequence[Hit]]
+
+
+class Retriever:
+    """Finds the passages of `index` that bear on a question."""
+
+    def __init__(
+        self,
+        index: Index,
+        encoder: Encoder,
+        *,
+        expand: Expand | None = None,
+        rerank: Rerank | None = None,
+    ):
+        self.index = index
+        self.encoder = encoder
+        self._expand = expand
+        self._rerank = rerank
+
+    def search(self, question: str, *, limit: int) -> list[Hit]:
+        """The best `limit` passages or fewer, best first; equal scores keep the corpus's order."""
+        queries = [question, *(self._expand(question) if self._expand else ())]
+        scores: dict[int, float] = {}
+        for query, vector in zip(queries, self.encoder.queries(queries), strict=True):
+            for found in self.index.search(vector, query, limit=max(limit, _CANDIDATES)):
+                scores[found.id] = max(fused(found), scores.get(found.id, -1.0))
+        ranked = sorted(scores, key=lambda chunk: (-scores[chunk], chunk))
+        hits = [
+            Hit(rank, scores[chunk], self.index.chunks[chunk])
+            for rank, chunk in enumerate(ranked, start=1)
+        ]
+        if self._rerank:
+            hits = list(self._rerank(question, hits[: max(limit, _CANDIDATES)]))
+        return hits[:limit]
+
+
+def fused(candidate: Candidate) -> float:
+    """One score from the three; about 0.8 for the unrelated, 0.9 and more for a good passage."""
+    dense = (candidate.passage + candidate.sentence) / 2
+    return dense + LEXICAL_WEIGHT * candidate.lexical

@@ -1,0 +1,94 @@
+"""A folder whose content changes all at once: generations of files, and a manifest that names one.
+
+A writer fills a new generation folder and then replaces `manifest.json` in one rename, so whoever
+opens the store, and whenever a writer is killed, finds the old content or the new, never a mixture.
+Every file is checked by its SHA-256 when it is opened. What the files mean is not known here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ragbot.errors import StoreError
+
+MANIFEST = "manifest.json"
+MEND = "build it anew with `ragbot index`"
+
+_FILES, _GENERATION = "files", "generation"
+
+
+def publish(folder: Path, write: Callable[[Path], None], facts: Mapping[str, Any]) -> None:
+    """Make what `write(new_folder)` writes the content of the store, described by `facts`.
+
+    For one writer at a time. Raises OSError; the old content then stays.
+    """
+    for leftover in folder.glob("generation-*.tmp"):
+        shutil.rmtree(leftover)
+    number = 1 + max((int(p.name.split("-")[1]) for p in _generations(folder)), default=0)
+    target = folder / f"generation-{number}"
+    building = target.with_suffix(".tmp")
+    building.mkdir()
+    write(building)
+    checksums = {name: _sha256(building / name) for name in _names(building)}
+    os.replace(building, target)
+    manifest = {**facts, _GENERATION: target.name, _FILES: checksums}
+    replace_file(folder / MANIFEST, json.dumps(manifest, indent=2, ensure_ascii=False))
+    for old in _generations(folder):
+        if old != target:
+            shutil.rmtree(old, ignore_errors=True)  # a reader may hold it open where that locks it
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The facts the store was published with, and what it needs itself. Raises StoreError."""
+    try:
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        if not isinstance(manifest[_GENERATION], str) or not isinstance(manifest[_FILES], dict):
+            raise ValueError("not a manifest")
+        return manifest
+    except FileNotFoundError as error:
+        raise StoreError(f"There is no index in {folder}: build it with `ragbot index`.") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"The index in {folder} has no readable manifest: {MEND}.") from error
+
+
+def verified(folder: Path, manifest: Mapping[str, Any]) -> Path:
+    """The folder of the generation that a manifest names. Raises OSError, ValueError: damaged."""
+    generation = folder / manifest[_GENERATION]
+    if _names(generation) != sorted(manifest[_FILES]):
+        raise ValueError("files are missing or added")
+    for name, checksum in manifest[_FILES].items():
+        if _sha256(generation / name) != checksum:
+            raise ValueError(f"{name} has changed")
+    return generation
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Write a text file so that it is never seen half written. Raises OSError."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def _generations(folder: Path) -> list[Path]:
+    return [p for p in folder.glob("generation-*") if p.name.split("-")[1].isdigit()]
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,158 @@
+"""The records that travel through ragbot: documents in, hits and cited answers out.
+
+Every record is frozen and holds plain values, so it can be compared, copied, pickled and printed.
+Nothing is computed here beyond a name for a part of a record, and nothing of ours is imported.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Language = Literal["zh-Hant", "zh-Hans", "en"]
+Role = Literal["system", "user", "assistant"]
+
+
+@dataclass(frozen=True, slots=True)
+class Paragraph:
+    """A paragraph's place in its document: `document.text[start:end]`, numbered from 1."""
+
+    number: int
+    start: int
+    end: int
+    headings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A piece of a file that was not kept, and the reason, in words for the reader."""
+
+    text: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A file as the reader may see it. `name` is its path relative to the corpus, with slashes."""
+
+    name: str
+    title: str
+    text: str
+    paragraphs: tuple[Paragraph, ...]
+    left_out: tuple[LeftOut, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """What is embedded and retrieved: a paragraph, or a run of sentences of an over-long one.
+
+    `document.text[start:end] == text` holds for the document named `doc`.
+    """
+
+    doc: str
+    paragraph: int
+    start: int
+    end: int
+    text: str
+    headings: tuple[str, ...] = ()
+
+    @property
+    def passage(self) -> str:
+        """The text that is encoded and searched: the headings say what the paragraph is about."""
+        return "\n".join((*self.headings, self.text))
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A retrieved chunk. `rank` counts from 1; `score` is comparable within one search only."""
+
+    rank: int
+    score: float
+    chunk: Chunk
+
+    @property
+    def doc(self) -> str:
+        return self.chunk.doc
+
+    @property
+    def paragraph(self) -> int:
+        return self.chunk.paragraph
+
+    @property
+    def start(self) -> int:
+        return self.chunk.start
+
+    @property
+    def end(self) -> int:
+        return self.chunk.end
+
+    @property
+    def text(self) -> str:
+        return self.chunk.text
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """The proof of a sentence: marker `[n]` stands for `quote`, `document.text[start:end]`."""
+
+    marker: int
+    doc: str
+    paragraph: int
+    start: int
+    end: int
+    quote: str
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of a conversation, as chat models take it."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens that one generation read (cached ones included) and wrote."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Milliseconds from the question's arrival; `ttft_ms` is the time to the first shown text."""
+
+    retrieval_ms: float
+    ttft_ms: float
+    total_ms: float
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A finished answer with everything needed to check it."""
+
+    question: str
+    language: Language
+    answer: str
+    abstained: bool
+    citations: tuple[Citation, ...]
+    passages: tuple[Hit, ...]
+    timings: Timings
+    raw: str = field(default="", compare=False)
+
+    @property
+    def text(self) -> str:
+        """The answer itself, with its markers."""
+        return self.answer
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of a health report; `remedy` is empty when all is well."""
+
+    subject: str
+    state: str
+    remedy: str = ""
