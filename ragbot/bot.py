@@ -139,7 +139,7 @@ class RagBot:
         self, question: str, history: tuple[Message, ...], cancel: threading.Event | None
     ) -> Generator[str, None, Answer]:
         clock = _Clock()
-        hits = self.retriever.search(_standalone(question, history), limit=self._top_k)
+        hits = self.retriever.search(standalone(question, history), limit=self._top_k)
         language = _language(question, history, hits)
         hits, messages = prompts.answer_messages(question, language, hits, history, self._room)
         citer = Citer(question, language, gather(hits), self._similarity(hits))
@@ -208,7 +208,8 @@ def checked(question: str) -> str:
     return question
 
 
-def _standalone(question: str, history: Sequence[Message]) -> str:
+def standalone(question: str, history: Sequence[Message]) -> str:
+    """The question as it is searched for, understood without the talk before it."""
     # A follow-up names its subject in an earlier turn; the last question is searched with it.
     asked = [message.content for message in history if message.role == "user"]
     return f"{asked[-1]} {question}" if asked else question

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
-from ragbot.text import sentences
+from ragbot.text import sentences, stripped
 from ragbot.types import Chunk, Document, Paragraph
 
 Count = Callable[[str], int]
@@ -86,11 +86,12 @@ def _pieces(text: str, start: int, end: int, limit: int, count: Count) -> Iterat
         if tokens <= limit:
             yield _Piece(start, end, tokens)
             return
-    for cut_start, cut_end in _cut(text, start, end):
-        if cut_end - cut_start < end - start:
-            yield from _pieces(text, cut_start, cut_end, limit, count)
-        else:
-            yield _Piece(cut_start, cut_end, limit)
+    for part in _cut(text, start, end):
+        first, last = stripped(text, *part)
+        if last - first == end - start:  # a single character that no budget is small enough for
+            yield _Piece(first, last, limit)
+        elif first < last:
+            yield from _pieces(text, first, last, limit, count)
 
 
 def _cut(text: str, start: int, end: int) -> list[tuple[int, int]]:

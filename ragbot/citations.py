@@ -17,6 +17,7 @@ from ragbot.text import (
     detect_language,
     fold,
     mentioned_numbers,
+    names,
     sentences,
     spans_of_words,
     stated_numbers,
@@ -127,6 +128,7 @@ _STOP_WORDS = frozenset(
     "a an and are as at be been but by can could did do does for from had has have he her his in"
     " into is it its not of on or she so than that the their them there these they this to was were"
     " which while who will with would source sources article text says said states mentioned"
+    " made make makes called"
     " 的 了 是 在 和 与 及 或 也 就 都 而 但 被 把 将 对 从 向 以 为 于 由 这 那 其 他 她 它 们"
     " 个 有 可以 因为 所以 如果 以及 并 等 中 上 下 里 来 去 到 说 文章 资料 提到 指出 根据 没有"
     " 不 会 能 要 该 此 之".split()
@@ -190,9 +192,11 @@ class Citer:
         if not self.evidence:
             return []
         claimed = stated_numbers(claim)
+        named = names(claim) - names(self.question)
         scored = [
             (self._score(claim, evidence, cosine) + _HINT * (evidence.passage in hinted), evidence)
             for evidence, cosine in zip(self.evidence, self.similarity(claim), strict=True)
+            if _across(claim, evidence.text) or _names_all(evidence.hit.text, named)
         ]
         scored = sorted((pair for pair in scored if pair[0] > 0), key=lambda pair: -pair[0])
         for _, first in scored:
@@ -244,6 +248,12 @@ class Citer:
             )
         )
         return marker
+
+
+def _names_all(passage: str, named: set[str]) -> bool:
+    """Whether a passage holds every name: a sentence may call "he" whom another one names."""
+    folded = fold(passage).text
+    return all(name in folded for name in named)
 
 
 def _across(claim: str, source: str) -> bool:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from ragbot.errors import RagbotError
+from ragbot.errors import ConfigError, RagbotError
 
 app = typer.Typer(
     name="ragbot",
@@ -107,6 +107,25 @@ def chat(
     from ragbot import chat
 
     chat.run(_given(corpus=corpus, index=index, encoder=encoder, llm=llm, top_k=top_k))
+
+
+@app.command()
+def eval(
+    questions: Annotated[Path, typer.Argument(help="Question set, JSON Lines.")],
+    corpus: CorpusOption = None,
+    index: IndexOption = None,
+    encoder: EncoderOption = None,
+    retrieval_only: Annotated[
+        bool, typer.Option("--retrieval-only", help="Measure what is found, ask nothing.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Measure how well a question set is answered over a corpus."""
+    from ragbot.evaluation import run
+
+    if not retrieval_only:
+        raise ConfigError("Only retrieval can be measured so far: add --retrieval-only.")
+    run.retrieval(questions, _given(corpus=corpus, index=index, encoder=encoder), as_json=json)
 
 
 @app.command()

@@ -194,7 +194,9 @@ def read_html(path: Path, keep_all: bool) -> Source:
         visible = [Block(text) for text in _visible(page)]
         found = None
         if not keep_all:
-            found = trafilatura.bare_extraction(page, include_comments=False, favor_recall=True)
+            found = trafilatura.bare_extraction(
+                page, include_comments=False, favor_recall=True, config=_extraction()
+            )
     except (etree.LxmlError, ValueError, AssertionError, RecursionError) as error:
         raise CorpusError(f"{path} is not a page that can be read ({error}).") from error
     title = clean(page.findtext(".//title") or "").strip()
@@ -208,6 +210,17 @@ def read_html(path: Path, keep_all: bool) -> Source:
         if _squeezed(block.text) not in kept
     ]
     return Source(blocks, title, left_out)
+
+
+@cache
+def _extraction() -> Any:
+    # The library's least sizes are meant for English; so short a Chinese text is whole.
+    from trafilatura.settings import use_config
+
+    config = use_config()
+    config.set("DEFAULT", "MIN_EXTRACTED_SIZE", "40")
+    config.set("DEFAULT", "MIN_OUTPUT_SIZE", "10")
+    return config
 
 
 def _marked_up(data: bytes) -> str | bytes:

@@ -10,7 +10,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ragbot.config import default_cache
 from ragbot.types import Language
@@ -110,7 +110,7 @@ def sentences(text: str) -> list[tuple[int, int]]:
         spans.append((start, match.end()))
         start = match.end()
     spans.append((start, len(text)))
-    return [span for span in (_stripped(text, *span) for span in spans) if span[0] < span[1]]
+    return [span for span in (stripped(text, *span) for span in spans) if span[0] < span[1]]
 
 
 def _is_boundary(text: str, start: int, match: re.Match[str]) -> bool:
@@ -126,7 +126,8 @@ def _is_boundary(text: str, start: int, match: re.Match[str]) -> bool:
     return not _CONTINUES.match(after)
 
 
-def _stripped(text: str, start: int, end: int) -> tuple[int, int]:
+def stripped(text: str, start: int, end: int) -> tuple[int, int]:
+    """The span without the white space at its ends."""
     while start < end and text[start].isspace():
         start += 1
     while end > start and text[end - 1].isspace():
@@ -191,9 +192,15 @@ _ENGLISH_NUMBERS = {
 }
 
 
+_MONTH = re.compile(
+    r"\b(?:January|February|March|April|May|June|July|August|September|October|November|December)\b"
+)
+
+
 def stated_numbers(text: str) -> set[str]:
-    """Numbers written in digits, as plain decimals: what a sentence is bound to have right."""
-    return {_plain(number) for number in _NUMBER.findall(fold(text).text)}
+    """Numbers in digits and English months, as plain decimals: what a claim must have right."""
+    months = {_ENGLISH_NUMBERS[month.lower()] for month in _MONTH.findall(text)}
+    return months | {_plain(number) for number in _NUMBER.findall(fold(text).text)}
 
 
 def mentioned_numbers(text: str) -> set[str]:
@@ -245,6 +252,32 @@ def spans_of_words(folded: str) -> list[tuple[str, int, int]]:
         else:
             found.append((run, at, match.end()))
     return found
+
+
+# --- names -----------------------------------------------------------------------------------
+
+_NAME = re.compile(r"(?<![A-Za-z0-9.])[A-Z][A-Za-z0-9'’-]*[A-Za-z0-9]")
+_PROPER = ("nr", "ns", "nt")  # people, places, organisations
+
+
+def names(text: str) -> set[str]:
+    """The proper names in a text, folded, as far as capitals and jieba's word classes show them."""
+    starts = {start for start, _ in sentences(text)}
+    latin = {m.group() for m in _NAME.finditer(text) if m.start() not in starts}
+    han = {
+        word
+        for run in re.findall(f"[{HAN}]+", fold(text).text)
+        for word, kind in _tagger().cut(run)
+        if kind in _PROPER and len(word) > 1
+    }
+    return {fold(name).text for name in latin} | han
+
+
+@cache
+def _tagger() -> Any:
+    from jieba import posseg
+
+    return posseg.POSTokenizer(_jieba())
 
 
 @cache

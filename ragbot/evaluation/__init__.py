@@ -1,0 +1,1 @@
+"""Question sets, and what they say about ragbot. Nothing that answers questions imports this."""

@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ragbot.citations import Citer, Evidence, gather, stream_sentences, strip_markers
+from ragbot.types import Chunk, Hit, Language
+
+SOURCE_1 = "華為3月對外宣告組建醫療衛生軍團，概念股飆升。自2023年開打的競賽更上一層樓。"
+SOURCE_2 = "AI算法做到85%，多半就能發paper；落地臨床往往要95%、99%以上。"
+ENGLISH = "The Panthers defense gave up just 308 points. Kuechly led the team with 118 tackles."
+
+
+def hits(*texts: str) -> list[Hit]:
+    return [
+        Hit(rank, 1.0, Chunk("doc.txt", rank, 100 * rank, 100 * rank + len(text), text))
+        for rank, text in enumerate(texts, start=1)
+    ]
+
+
+def citer(
+    *texts: str,
+    question: str = "?",
+    language: Language = "zh-Hant",
+    cosines: Sequence[float] = (),
+) -> Citer:
+    evidence = gather(hits(*texts))
+    return Citer(question, language, evidence, lambda claim: cosines or [0.0] * len(evidence))
+
+
+@pytest.mark.parametrize(
+    ("marked", "plain", "numbers"),
+    [
+        ("fact [1].", "fact.", [1]),
+        ("fact[1][2]", "fact", [1, 2]),
+        ("fact [1, 2]", "fact", [1, 2]),
+        ("fact [1-3]", "fact", [1, 2, 3]),
+        ("事實【1】", "事實", [1]),
+        ("事實［1］", "事實", [1]),
+        ("事實[资料2]", "事實", [2]),
+        ("事實[資料 2、3]", "事實", [2, 3]),
+        ("事實（資料2）", "事實", [2]),
+        ("fact (source 3)", "fact", [3]),
+        ("fact [Source: 3]", "fact", [3]),
+        ("fact [^4^]", "fact", [4]),
+        ("fact [0]", "fact", [0]),
+        ("fact [99]", "fact", [99]),
+        ("none at all", "none at all", []),
+        ("a year (2023) stays", "a year (2023) stays", []),
+        ("[sic] stays", "[sic] stays", []),
+    ],
+)
+def test_markers_are_taken_out_whatever_their_form(
+    marked: str, plain: str, numbers: list[int]
+) -> None:
+    assert strip_markers(marked) == (plain, numbers)
+
+
+def test_a_huge_range_does_not_fill_the_memory() -> None:
+    assert len(strip_markers("x [1-999999999]")[1]) < 100
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("一句。[1]兩句。[2]", ["一句。[1]", "兩句。[2]"]),
+        ("一句[1]。兩句[2]。", ["一句[1]。", "兩句[2]。"]),
+        (
+            "It is 3.5 miles. [1] Then Dr. Lee left. [2]",
+            ["It is 3.5 miles. [1]", "Then Dr. Lee left. [2]"],
+        ),
+        ("no stop", ["no stop"]),
+        ("", []),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 2, 5, 100])
+def test_sentences_come_out_of_a_stream_whole(written: str, expected: list[str], size: int) -> None:
+    pieces = [written[at : at + size] for at in range(0, len(written), size)]
+    assert list(stream_sentences(pieces)) == expected
+
+
+def test_a_sentence_is_given_as_soon_as_the_next_begins() -> None:
+    given_out = []
+
+    def pieces() -> list[str]:
+        yield_order = []
+        for piece in ("甲說了。", "乙", "也說了。"):
+            yield_order.append(piece)
+        return yield_order
+
+    for sentence in stream_sentences(iter(pieces())):
+        given_out.append(sentence)
+        break
+    assert given_out == ["甲說了。"]
+
+
+@given(st.lists(st.sampled_from(["一句。", "[1]", "【2", "】", "Dr. ", "end. ", "x", "\n", "3.5"])))
+def test_a_stream_loses_nothing(pieces: list[str]) -> None:
+    whole = "".join("".join(stream_sentences(pieces)).split())
+    assert whole == "".join("".join(pieces).split())
+
+
+def test_evidence_is_a_slice_of_the_document() -> None:
+    first = gather(hits(SOURCE_1))[0]
+    assert first.text == "華為3月對外宣告組建醫療衛生軍團，概念股飆升。"
+    assert (first.start, first.end) == (100, 100 + len(first.text))
+
+
+def test_a_supported_sentence_gets_the_marker_of_its_quotation() -> None:
+    shown = citer(SOURCE_1, SOURCE_2)
+    assert shown.cite("華為在3月宣告組建醫療衛生軍團。") == "華為在3月宣告組建醫療衛生軍團。[1]"
+    assert shown.citations[0].quote == "華為3月對外宣告組建醫療衛生軍團，概念股飆升。"
+    assert shown.citations[0].paragraph == 1
+
+
+def test_the_models_own_marker_does_not_decide() -> None:
+    shown = citer(SOURCE_1, SOURCE_2)
+    shown.cite("華為在3月宣告組建醫療衛生軍團。[2]")
+    assert shown.citations[0].paragraph == 1
+
+
+def test_markers_count_in_order_of_appearance_and_come_again() -> None:
+    shown = citer(SOURCE_1, SOURCE_2)
+    assert str(shown.cite("AI算法做到85%就能發paper。")).endswith("[1]")
+    assert str(shown.cite("華為宣告組建醫療衛生軍團。")).endswith("[2]")
+    assert str(shown.cite("AI算法做到85%，多半能發paper。")).endswith("[1]")
+    assert [c.paragraph for c in shown.citations] == [2, 1]
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [
+        "烤雞是健康又美味的晚餐。",
+        "華為在4月宣告組建醫療衛生軍團。",  # the number is wrong
+        "AI算法做到90%，多半就能發paper。",
+        "華為醫療衛生軍團的總部設在深圳龍崗。",
+        "",
+        "[1]",
+    ],
+)
+def test_what_nothing_supports_is_not_shown(claim: str) -> None:
+    shown = citer(SOURCE_1, SOURCE_2, question="華為醫療衛生軍團怎麼了？")
+    assert shown.cite(claim) is None
+    assert shown.citations == []
+
+
+def test_the_part_that_answers_must_be_in_the_source_not_only_the_question_repeated() -> None:
+    shown = citer(SOURCE_1, question="華為醫療衛生軍團的總部設在哪裡？")
+    assert shown.cite("華為醫療衛生軍團的總部設在新加坡。") is None
+
+
+def test_an_answer_is_shown_in_the_readers_script_its_quotation_as_written() -> None:
+    shown = citer(SOURCE_1, language="zh-Hans")
+    assert shown.cite("華為在3月宣告組建醫療衛生軍團。") == "华为在3月宣告组建医疗卫生军团。[1]"
+    assert "華為" in shown.citations[0].quote
+
+
+def test_english_within_english() -> None:
+    shown = citer(ENGLISH, question="How many tackles did Kuechly make?", language="en")
+    assert shown.cite("Luke Kuechly made 118 tackles.") is not None
+    assert shown.citations[0].quote == "Kuechly led the team with 118 tackles."
+    assert shown.cite("Kuechly made 308 tackles.") is None
+
+
+def test_across_languages_meaning_decides_and_numbers_must_still_match() -> None:
+    near = citer(SOURCE_2, language="en", cosines=[0.9])
+    assert near.cite("85% is enough for a paper.") is not None
+    assert near.cite("75% is enough for a paper.") is None
+    far = citer(SOURCE_2, language="en", cosines=[0.7])
+    assert far.cite("85% is enough for a paper.") is None
+
+
+def test_a_month_in_words_is_a_number_too() -> None:
+    shown = citer(SOURCE_1, language="en", cosines=[0.9, 0.9])
+    assert shown.cite("Huawei announced it in March.") is not None
+    assert shown.citations[0].start == 100
+    assert shown.cite("Huawei announced it in May.") is None
+
+
+def test_a_sentence_that_joins_two_facts_cites_both() -> None:
+    shown = citer("兩把重劍中，頭一把劍叫結盟。", "第二把劍叫聚焦，是向內收攏。")
+    assert str(shown.cite("頭一把劍叫結盟，第二把劍叫聚焦。")).endswith("[1][2]")
+
+
+def test_no_evidence_no_sentence() -> None:
+    assert citer().cite("任何話。") is None
+
+
+def test_evidence_compares_by_value() -> None:
+    hit = hits(SOURCE_1)[0]
+    assert Evidence(0, hit, 1, 2) == Evidence(0, hit, 1, 2)
