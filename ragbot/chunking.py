@@ -96,9 +96,9 @@ def _pieces(text: str, start: int, end: int, limit: int, count: Count) -> Iterat
 
 def _cut(text: str, start: int, end: int) -> list[tuple[int, int]]:
     for pattern in _CUTS:
-        parts = pattern.split(text[start:end])
+        parts = [part for part in pattern.split(text[start:end]) if part]
         if len(parts) > 1:
             ends = list(accumulate(map(len, parts), initial=start))
-            return [(a, b) for a, b in pairwise(ends) if a < b]
+            return list(pairwise(ends))
     step = min(_LONGEST_PIECE, max(1, (end - start) // 2))
     return [(at, min(at + step, end)) for at in range(start, end, step)]

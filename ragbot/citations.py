@@ -193,12 +193,12 @@ class Citer:
             return []
         claimed = stated_numbers(claim)
         named = names(claim) - names(self.question)
-        scored = [
-            (self._score(claim, evidence, cosine) + _HINT * (evidence.passage in hinted), evidence)
-            for evidence, cosine in zip(self.evidence, self.similarity(claim), strict=True)
-            if _across(claim, evidence.text) or _names_all(evidence.hit.text, named)
-        ]
-        scored = sorted((pair for pair in scored if pair[0] > 0), key=lambda pair: -pair[0])
+        scored = []
+        for evidence, cosine in zip(self.evidence, self.similarity(claim), strict=True):
+            score = self._score(claim, evidence, cosine, named)
+            if score:
+                scored.append((score + _HINT * (evidence.passage in hinted), evidence))
+        scored.sort(key=lambda pair: -pair[0])
         for _, first in scored:
             missing = claimed - mentioned_numbers(first.text) - mentioned_numbers(self.question)
             second = self._complement(claim, first, [e for _, e in scored[:6]])
@@ -208,10 +208,12 @@ class Citer:
                 return [first, second] if second else [first]
         return []
 
-    def _score(self, claim: str, evidence: Evidence, cosine: float) -> float:
-        """How well one sentence supports the claim; 0 when it does not."""
+    def _score(self, claim: str, evidence: Evidence, cosine: float, named: set[str]) -> float:
+        """How well one sentence supports the claim, new names and all; 0 when it does not."""
         if _across(claim, evidence.text):
             return cosine if cosine >= ACROSS_LANGUAGES else 0.0
+        if not _names_all(evidence.hit.text, named):
+            return 0.0
         source = fold(evidence.text).text
         words = _content(claim)
         asked = fold(self.question).text

@@ -308,8 +308,16 @@ def read_pdf(path: Path, keep_all: bool) -> Source:
         for line in page
         if _pattern(line) in running
     ]
-    lines = [line for page in pages for line in page if _pattern(line) not in running]
+    lines = [
+        line
+        for page in pages
+        for line in (*page, _PAGE_END)
+        if line == _PAGE_END or _pattern(line) not in running
+    ]
     return Source([Block(text) for text in _joined(lines)], title, left_out)
+
+
+_PAGE_END = "\f"  # no line of a page: clean() makes it a newline
 
 
 def _running_lines(pages: Sequence[Sequence[str]]) -> set[str]:
@@ -327,12 +335,16 @@ def _pattern(line: str) -> str:
 
 
 def _joined(lines: Sequence[str]) -> Iterator[str]:
-    """Paragraphs out of wrapped lines: one ends with a finished line, or one that is short."""
-    if not lines:
-        return
-    full = 0.8 * statistics.quantiles([*map(len, lines), len(lines[0])], n=10)[-1]
+    """Paragraphs out of wrapped lines: one ends with a line that is finished and short, or very
+    short, or finished and the last of its page."""
+    full = 0.8 * statistics.quantiles([0, *map(len, lines)], n=10)[-1]
     text = ""
     for line in lines:
+        if line == _PAGE_END:
+            if text.endswith(_TERMINAL):
+                yield text
+                text = ""
+            continue
         between = "" if not text or re.search(f"[{HAN}，。、；：]$", text) else " "
         text = text[:-1] + line if _is_hyphenated(text, line) else text + between + line
         if (len(line) < full and line.endswith(_TERMINAL)) or len(line) < full / 2:

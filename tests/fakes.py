@@ -21,7 +21,7 @@ class FakeEncoder:
     name = "fake"
     max_tokens = 200
 
-    def __init__(self, fingerprint: str = "fake-1", dimension: int = 64):
+    def __init__(self, fingerprint: str = "fake-1", dimension: int = 512):
         self.fingerprint = fingerprint
         self.dimension = dimension
         self.encoded: list[str] = []
@@ -46,7 +46,9 @@ class FakeEncoder:
             plain = fold(text).text
             for pair in [plain[i : i + 2] for i in range(max(1, len(plain) - 1))]:
                 digest = hashlib.sha256(pair.encode()).digest()
-                vectors[row, digest[0] % self.dimension] += 1 if digest[1] % 2 else 0.5
+                vectors[row, int.from_bytes(digest[2:4], "big") % self.dimension] += (
+                    1 if digest[1] % 2 else 0.5
+                )
         norms = np.linalg.norm(vectors, axis=1, keepdims=True)
         result: NDArray[np.float32] = (vectors / np.maximum(norms, 1e-9)).astype(np.float32)
         return result

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from ragbot.index import Candidate, Index
+from ragbot.retriever import Retriever, fused
+from ragbot.types import Hit
+from tests.fakes import FakeEncoder
+
+TEXTS = ("華為組建醫療衛生軍團。", "百度收購了一家公司。", "今天天氣晴朗。")
+
+
+def test_the_best_passage_comes_first_with_ranks(
+    make_index: Callable[..., Index], encoder: FakeEncoder
+) -> None:
+    hits = Retriever(make_index(*TEXTS), encoder).search("华为的军团", limit=2)
+    assert [hit.rank for hit in hits] == [1, 2]
+    assert hits[0].text == TEXTS[0]
+    assert hits[0].score > hits[1].score
+
+
+def test_a_result_depends_on_its_question_alone(
+    make_index: Callable[..., Index], encoder: FakeEncoder
+) -> None:
+    retriever = Retriever(make_index(*TEXTS), encoder)
+    one, other = "百度收購", "天氣"
+    first = [retriever.search(one, limit=3), retriever.search(other, limit=1)]
+    again = [retriever.search(other, limit=1), retriever.search(one, limit=3)]
+    assert first == again[::-1]
+
+
+def test_without_a_shared_word_dense_alone_ranks() -> None:
+    near, far = Candidate(0, 0.9, 0.9, 0.0), Candidate(1, 0.8, 0.8, 0.0)
+    assert fused(near) == 0.9 and fused(far) == 0.8
+
+
+def test_words_in_common_help_but_do_not_overrule() -> None:
+    assert fused(Candidate(0, 0.9, 0.9, 0.5)) > fused(Candidate(1, 0.9, 0.9, 0.0))
+    assert fused(Candidate(0, 0.95, 0.95, 0.0)) > fused(Candidate(1, 0.8, 0.8, 0.9))
+
+
+def test_more_phrasings_count_by_their_best(
+    make_index: Callable[..., Index], encoder: FakeEncoder
+) -> None:
+    index = make_index(*TEXTS)
+    plain = Retriever(index, encoder).search("完全無關", limit=1)
+    expanded = Retriever(index, encoder, expand=lambda q: ["今天天氣晴朗。"]).search(
+        "完全無關", limit=1
+    )
+    assert expanded[0].text == TEXTS[2]
+    assert expanded[0].score > plain[0].score
+
+
+def test_a_reranker_has_the_last_word(
+    make_index: Callable[..., Index], encoder: FakeEncoder
+) -> None:
+    def backwards(question: str, hits: Sequence[Hit]) -> Sequence[Hit]:
+        return list(reversed(hits))
+
+    index = make_index(*TEXTS)
+    usual = Retriever(index, encoder).search("華為", limit=3)
+    turned = Retriever(index, encoder, rerank=backwards).search("華為", limit=3)
+    assert [hit.text for hit in turned] == [hit.text for hit in usual][::-1]
+
+
+def test_asking_for_more_than_there_is(
+    make_index: Callable[..., Index], encoder: FakeEncoder
+) -> None:
+    assert len(Retriever(make_index(*TEXTS), encoder).search("華為", limit=50)) == 3
