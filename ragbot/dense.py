@@ -8,7 +8,7 @@ by the paragraph, 0.93 by the best sentence, 0.93 by both; across languages 0.74
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import faiss
@@ -34,9 +34,8 @@ class Dense:
         import faiss
 
         count, dimension = vectors.shape
-        if count <= EXACT_ROWS:
-            rows = faiss.IndexFlatIP(dimension)
-        else:
+        rows: Any = faiss.IndexFlatIP(dimension)
+        if count > EXACT_ROWS:
             rows = faiss.IndexHNSWFlat(dimension, 32, faiss.METRIC_INNER_PRODUCT)
             rows.hnsw.efConstruction = 80
             rows.hnsw.efSearch = 512

@@ -9,6 +9,7 @@ package; none of its code runs.
 from __future__ import annotations
 
 import mmap
+import shutil
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,7 +31,7 @@ MAX_TOKENS = 512
 _MAGIC = b"E5S1"
 _BLOCK = 32  # weights that share one scale
 _BLOCK_BYTES = 2 + _BLOCK // 2
-_BEGIN, _END, _UNKNOWN, _PAD = "<s>", "</s>", "<unk>", "<pad>"
+_BEGIN, _END = "<s>", "</s>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,21 +246,16 @@ def _save(model: Any, tokenizer: Tokenizer, target: Path) -> None:
         cls_token=_BEGIN,
         eos_token=_END,
         sep_token=_END,
-        unk_token=_UNKNOWN,
-        pad_token=_PAD,
+        unk_token="<unk>",
+        pad_token="<pad>",
         model_max_length=MAX_TOKENS,
     ).save_pretrained(plain)
-    parts = [
-        Transformer(str(plain), max_seq_length=MAX_TOKENS),
-        Pooling(model.config.hidden_size, pooling_mode="mean"),
-        Normalize(),
-    ]
+    layers = Transformer(str(plain), max_seq_length=MAX_TOKENS)
+    parts = [layers, Pooling(model.config.hidden_size, pooling_mode="mean"), Normalize()]
     SentenceTransformer(modules=parts, prompts=PROMPTS, device="cpu").save(
         str(target), create_model_card=False
     )
-    for file in plain.iterdir():
-        file.unlink()
-    plain.rmdir()
+    shutil.rmtree(plain)
 
 
 def _export(model: Any, path: Path) -> None:
@@ -287,13 +283,12 @@ def _export(model: Any, path: Path) -> None:
 
     path.parent.mkdir(parents=True)
     axes = {0: "texts", 1: "tokens"}
-    example = (torch.zeros(2, 7, model.config.hidden_size), torch.ones(2, 7))
     with warnings.catch_warnings():
         # The exporter that traces is the one that needs no further package; it says it is old.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             Layers(),
-            example,
+            (torch.zeros(2, 7, model.config.hidden_size), torch.ones(2, 7)),
             str(path),
             input_names=["words", "mask"],
             output_names=["vector"],

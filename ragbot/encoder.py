@@ -152,7 +152,8 @@ class SentenceEncoder:
                 "folder, a hub id that can be reached, or packaged:e5-small."
             ) from error
         self._prompts = _prompts(name, getattr(self._model, "prompts", {}))
-        self.dimension = int(self._model.get_sentence_embedding_dimension())
+        # Asked of the model itself: the method that tells it has another name in each release.
+        self.dimension = len(self._model.encode(""))
         self.max_tokens = int(self._model.max_seq_length or MAX_TOKENS)
 
     def queries(self, texts: Sequence[str]) -> NDArray[float32]:

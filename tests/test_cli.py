@@ -1,0 +1,297 @@
+"""The command line as a user meets it: whole processes, whole outputs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ragbot.chat import Chat
+from ragbot.config import load_config
+from ragbot.doctor import examine
+from ragbot.evaluation.questions import load_questions
+from ragbot.evaluation.retrieval import Ranked, mean, retrieval_figures
+from ragbot.types import Chunk, Hit
+from tests.conftest import ARTICLE
+from tests.fakes import FakeEngine
+from tests.test_bot import ARTICLE as TEXT
+from tests.test_bot import MakeBot
+
+
+def ragbot(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "ragbot", *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **env},
+        timeout=300,
+    )
+
+
+def refused(done: subprocess.CompletedProcess[str]) -> str:
+    """What a command said that ended as a user's mistake should end."""
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith("ragbot: ") and done.stderr.count("\n") == 1
+    return done.stderr
+
+
+def test_help_is_instant_and_lists_the_commands() -> None:
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        done = ragbot("--help")
+        times.append(time.perf_counter() - start)
+    assert all(name in done.stdout for name in ("index", "search", "ask", "chat", "doctor", "eval"))
+    assert min(times) < 1.0  # 0.15 s on an idle machine; this one runs tests
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("ask", ""), "empty"),
+        (("ask", "？"), "empty"),
+        (("ask", "a" * 100_000), "shorten it"),
+        (("ask", "a\x1b[31m"), "control characters"),
+        (("ask", "x", "--corpus", "nowhere"), "nowhere"),
+        (("ask", "x", "--top-k", "0"), "top_k"),
+        (("ask", "x", "--encoder", "packaged:nonsense"), "e5-small"),
+        (("search", "x", "--encoder", "./nowhere"), "nowhere"),
+        (("index", "nowhere"), "nowhere"),
+        (("eval", "nowhere.jsonl", "--retrieval-only"), "nowhere.jsonl"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_exit_code_2(arguments: tuple[str, ...], said: str) -> None:
+    assert said in refused(ragbot(*arguments))
+
+
+def test_an_unknown_variable_is_a_mistake_too() -> None:
+    assert "RAGBOT_TYPO" in refused(ragbot("ask", "x", RAGBOT_TYPO="1"))
+
+
+def test_an_unknown_option_and_no_arguments() -> None:
+    assert ragbot("ask", "x", "--nonsense").returncode == 2
+    assert ragbot("ask").returncode == 2
+
+
+def test_the_version_of_everything_is_in_the_doctors_report() -> None:
+    done = ragbot("doctor")
+    assert done.returncode == 0 and "Traceback" not in done.stderr
+    assert "torch" in done.stdout and "no index in index" in done.stdout
+    assert "setting top_k: 4 (default)" in done.stdout
+
+
+def test_the_doctor_names_the_remedy(tmp_path: Path) -> None:
+    findings = {f.subject: f for f in examine(load_config({"encoder": "packaged:nonsense"}))}
+    assert findings["index"].remedy == "ragbot index"
+    assert "e5-small" in findings["encoder"].remedy
+    assert findings["cores"].state == str(os.cpu_count())
+
+
+# --- the chat --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def chat(make_bot: MakeBot) -> Chat:
+    return Chat(make_bot(TEXT))
+
+
+def test_a_chat_remembers_and_forgets(
+    chat: Chat, engine: FakeEngine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    engine.enqueue("百川智能把資源集中投向醫療。", "不知道。", "不知道。")
+    assert chat.handle("百川智能做了什麼？")
+    assert "百川智能把資源集中投向醫療。[1]" in capsys.readouterr().out
+    chat.handle("還有呢？")
+    assert len(engine.prompts[1]) == 4
+    chat.handle("/reset")
+    chat.handle("還有呢？")
+    assert len(engine.prompts[2]) == 2
+
+
+def test_a_chat_shows_its_sources_and_is_saved(
+    chat: Chat, engine: FakeEngine, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    chat.handle("/sources")
+    assert "no cited answer" in capsys.readouterr().err
+    engine.enqueue("百川智能把資源集中投向醫療。")
+    chat.handle("百川智能做了什麼？")
+    chat.handle("/sources")
+    shown = capsys.readouterr().out
+    assert "[1] doc1.txt, paragraph 2" in shown
+    assert ">>百川智能調整業務線，把資源集中投向醫療。<<" in shown
+    chat.handle(f"/save {tmp_path / 'talk.md'}")
+    saved = (tmp_path / "talk.md").read_text(encoding="utf-8")
+    assert "**百川智能做了什麼？**" in saved and "paragraph 2" in saved
+    chat.handle("/save /nowhere/at/all.md")
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_a_chat_ends_and_explains_itself(chat: Chat, capsys: pytest.CaptureFixture[str]) -> None:
+    assert chat.handle("") and chat.handle("/nonsense")
+    assert "/sources" in capsys.readouterr().err
+    assert not chat.handle("/quit")
+
+
+def test_markup_in_a_document_is_text(
+    make_bot: MakeBot, engine: FakeEngine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    engine.enqueue("價格是[bold]五元[/bold]。")
+    talk = Chat(make_bot("價格是[bold]五元[/bold]。[red]"))
+    talk.handle("價格是多少？")
+    talk.handle("/sources")
+    assert "[bold]五元[/bold]" in capsys.readouterr().out
+
+
+# --- question sets ---------------------------------------------------------------------------
+
+
+def test_recall_and_rank_by_hand(tmp_path: Path) -> None:
+    path = tmp_path / "q.jsonl"
+    lines = [
+        {"id": "a", "question": "?", "gold_paragraphs": [1, 7]},
+        {"id": "b", "question": "?", "gold": [{"doc": "d", "paragraph": 2}]},
+        {"id": "c", "question": "?", "gold_paragraphs": [9]},
+        {"id": "d", "question": "?", "answerable": False, "gold_paragraphs": []},
+    ]
+    path.write_text("\n".join(json.dumps(line) for line in lines), encoding="utf-8")
+    hits = [Hit(n, 1 / n, Chunk("d", p, 0, 1, "x")) for n, p in enumerate((1, 1, 2, 3), start=1)]
+    results = [Ranked(question, hits) for question in load_questions(path)]
+    figures = retrieval_figures(results)
+    assert figures["recall@1"] == {"a": 1.0, "b": 0.0, "c": 0.0}
+    assert figures["recall@3"]["b"] == 1.0
+    assert figures["mrr@10"]["b"] == pytest.approx(1 / 2)  # paragraph 1 came twice, and counts once
+    assert mean(figures["recall@10"]) == pytest.approx(2 / 3)
+    assert mean({}) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("{", "Line 2 .* is not JSON"),
+        ('{"question": "?"}', "Line 2 .*: id: Field required"),
+        ('{"id": "x", "question": ""}', "Line 2 .*: question"),
+        ('{"id": "x", "question": "?", "lang": "fr"}', "Line 2 .*: lang"),
+        ('{"id": "x", "question": "?", "gold_paragraphs": [0]}', "Line 2 .*: gold"),
+        ('{"id": "x", "question": "?", "gold_paragraphs": 3}', "Line 2 .*gold_paragraphs"),
+        ('{"id": "a", "question": "?"}', "'a' stands twice"),
+        ("[]", "Line 2"),
+    ],
+)
+def test_a_malformed_line_is_named(tmp_path: Path, line: str, said: str) -> None:
+    path = tmp_path / "q.jsonl"
+    path.write_text('{"id": "a", "question": "?"}\n' + line, encoding="utf-8")
+    with pytest.raises(Exception, match=said):
+        load_questions(path)
+
+
+# --- with the packaged models ----------------------------------------------------------------
+
+
+@pytest.mark.model
+@pytest.mark.parametrize(
+    ("question", "language", "march"),
+    [
+        ("華為在什麼時候宣布成立醫療衛生軍團?", "zh-Hant", "3月"),
+        ("华为在什么时候宣布成立医疗卫生军团?", "zh-Hans", "3月"),
+        ("When did Huawei announce its medical and health corps?", "en", "March"),
+    ],
+)
+def test_the_article_says_march(question: str, language: str, march: str) -> None:
+    done = ragbot("ask", question, "--corpus", str(ARTICLE), "--json")
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert list(answer) == [
+        "question",
+        "language",
+        "answer",
+        "abstained",
+        "citations",
+        "passages",
+        "timings",
+    ]
+    assert answer["language"] == language and not answer["abstained"]
+    assert march in answer["answer"]
+    assert answer["citations"][0]["paragraph"] == 1
+    text = ARTICLE.read_text(encoding="utf-8")
+    for citation in answer["citations"]:
+        assert text[citation["start"] : citation["end"]] == citation["quote"]
+        assert f"[{citation['marker']}]" in answer["answer"]
+    assert set(answer["passages"][0]) == {"rank", "doc", "paragraph", "score", "text"}
+    assert set(answer["timings"]) == {
+        "retrieval_ms",
+        "ttft_ms",
+        "total_ms",
+        "prompt_tokens",
+        "completion_tokens",
+    }
+
+
+@pytest.mark.model
+def test_search_prints_its_hits_as_json() -> None:
+    done = ragbot("search", "Watson後來怎樣？", "--corpus", str(ARTICLE), "--json", "--top-k", "2")
+    results = json.loads(done.stdout)["results"]
+    assert [row["rank"] for row in results] == [1, 2]
+    assert set(results[0]) == {"rank", "doc", "paragraph", "score", "start", "end", "text"}
+    assert results[0]["paragraph"] in (4, 19)
+
+
+@pytest.mark.model
+def test_what_the_article_does_not_say_is_not_invented() -> None:
+    done = ragbot("ask", "華為醫療軍團的總部設在哪裡？", "--corpus", str(ARTICLE), "--json")
+    answer = json.loads(done.stdout)
+    assert answer["abstained"] and answer["citations"] == []
+    assert "沒有" in answer["answer"]
+
+
+@pytest.mark.model
+def test_a_changed_corpus_is_noticed(tmp_path: Path) -> None:
+    corpus = tmp_path / "a.txt"
+    for number in ("七", "九"):
+        corpus.write_text(f"這家店的幸運數字是{number}。\n別的事。", encoding="utf-8")
+        done = ragbot("search", "幸運數字", "--corpus", str(corpus), "--json", "-k", "1")
+        assert number in json.loads(done.stdout)["results"][0]["text"]
+
+
+@pytest.mark.model
+def test_index_tells_what_it_left_out(tmp_path: Path) -> None:
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus" / "a.txt").write_text("一段完整的話。", encoding="utf-8")
+    (tmp_path / "corpus" / "b.exe").write_bytes(b"MZ")
+    done = ragbot("index", "-v")
+    assert done.returncode == 0 and "1 documents, 1 chunks" in done.stdout
+    assert "b.exe" in done.stderr and "not of a known type" in done.stderr
+    damaged = next((tmp_path / "index").glob("generation-*")) / "chunks.jsonl"
+    damaged.write_text("", encoding="utf-8")
+    assert "ragbot index" in refused(ragbot("search", "x"))
+    assert ragbot("index").returncode == 0
+    assert ragbot("search", "完整").returncode == 0
+
+
+@pytest.mark.model
+def test_ctrl_c_ends_quietly_with_130() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ragbot", "ask", "大模型有什麼壁壘？", "--corpus", str(ARTICLE)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    time.sleep(4)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in stderr
+
+
+@pytest.mark.model
+def test_a_closed_pipe_is_no_error() -> None:
+    command = f"{sys.executable} -m ragbot search 大模型 --corpus {ARTICLE} -k 30 | head -n 1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
+    assert done.stdout and done.stderr == ""

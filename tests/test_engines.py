@@ -1,0 +1,257 @@
+"""The three generators. Streams and errors on real sockets; the packaged models for real."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from ragbot.config import load_config
+from ragbot.engines import Engine, connect_engine, open_engine
+from ragbot.engines.base import drain
+from ragbot.engines.llamacpp import LlamaCppEngine
+from ragbot.errors import ConfigError, ModelError
+from ragbot.models import resolve_generator
+from ragbot.types import Message, Usage
+
+ASK = [Message("system", "Answer in one word."), Message("user", "What is the capital of France?")]
+
+
+# --- the loop between a worker and its reader ------------------------------------------------
+
+
+def test_pieces_arrive_in_order_and_the_usage_at_the_end() -> None:
+    def work(emit, stop):  # type: ignore[no-untyped-def]
+        emit("甲")
+        emit("乙")
+        return Usage(1, 2)
+
+    stream = drain(work, None)
+    pieces = []
+    with pytest.raises(StopIteration) as end:
+        while True:
+            pieces.append(next(stream))
+    assert pieces == ["甲", "乙"] and end.value.value == Usage(1, 2)
+
+
+def test_a_workers_exception_reaches_the_reader() -> None:
+    def work(emit, stop):  # type: ignore[no-untyped-def]
+        emit("甲")
+        raise ModelError("broken")
+
+    stream = drain(work, None)
+    assert next(stream) == "甲"
+    with pytest.raises(ModelError, match="broken"):
+        next(stream)
+
+
+@pytest.mark.parametrize("how", ["close", "cancel"])
+def test_a_worker_is_told_when_nobody_reads_any_more(how: str) -> None:
+    told = threading.Event()
+
+    def work(emit, stop):  # type: ignore[no-untyped-def]
+        emit("甲")
+        if stop.wait(10):
+            told.set()
+        return Usage()
+
+    cancel = threading.Event()
+    stream = drain(work, cancel)
+    next(stream)
+    if how == "close":
+        stream.close()
+    else:
+        cancel.set()
+        assert list(stream) == []
+    assert told.wait(5)
+
+
+# --- a server on a real socket that behaves badly --------------------------------------------
+
+
+class Handler(BaseHTTPRequestHandler):
+    left = threading.Event()
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        model = self.path.split("/")[1]
+        if model.isdigit():
+            self.send_response(int(model))
+            self.end_headers()
+            self.wfile.write(b'{"error": {"message": "no\\nsuch thing"}}')
+            return
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.end_headers()
+        try:
+            for word in ("一", "二", "三"):
+                self.send(word)
+                if model == "endless":
+                    while True:
+                        self.send(word)
+                        time.sleep(0.02)
+            if model == "broken":
+                self.connection.close()
+                return
+            self.wfile.write(b"data: [DONE]\n\n")
+        except OSError:
+            Handler.left.set()
+
+    def send(self, word: str) -> None:
+        chunk = {
+            "id": "1",
+            "object": "chat.completion.chunk",
+            "created": 1,
+            "model": "m",
+            "choices": [{"index": 0, "delta": {"content": word}, "finish_reason": None}],
+        }
+        self.wfile.write(f"data: {json.dumps(chunk)}\n\n".encode())
+        self.wfile.flush()
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=httpd.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{httpd.server_port}"
+    httpd.shutdown()
+
+
+def test_a_servers_words_are_passed_on(server: str) -> None:
+    assert "".join(connect_engine("m", f"{server}/good", "").stream(ASK, max_tokens=9)) == "一二三"
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [("401", "RAGBOT_API_KEY"), ("404", "serves the model 'm'"), ("400", "see its log")],
+)
+def test_a_refusal_is_one_sentence_with_a_remedy(server: str, path: str, said: str) -> None:
+    with pytest.raises(ModelError, match=said) as caught:
+        list(connect_engine("m", f"{server}/{path}", "").stream(ASK, max_tokens=9))
+    assert path in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_no_server_at_all() -> None:
+    with pytest.raises(ModelError, match=r"No server answers at .*RAGBOT_BASE_URL"):
+        list(connect_engine("m", "http://127.0.0.1:9/v1", "").stream(ASK, max_tokens=9))
+
+
+def test_leaving_closes_the_connection(server: str) -> None:
+    stream = connect_engine("m", f"{server}/endless", "").stream(ASK, max_tokens=9)
+    next(stream)
+    start = time.perf_counter()
+    stream.close()
+    assert time.perf_counter() - start < 0.5
+    assert Handler.left.wait(5)
+
+
+# --- opening ---------------------------------------------------------------------------------
+
+
+def test_a_file_that_is_no_model(tmp_path: Path) -> None:
+    (tmp_path / "a.gguf").write_bytes(b"nonsense")
+    with pytest.raises(ModelError, match="not a GGUF file"):
+        open_engine("auto", str(tmp_path / "a.gguf"), context=1024, threads=0)
+    with pytest.raises(ModelError, match="cannot be read"):
+        open_engine("auto", str(tmp_path / "b.gguf"), context=1024, threads=0)
+
+
+def test_a_file_that_only_begins_like_one(tmp_path: Path) -> None:
+    (tmp_path / "a.gguf").write_bytes(b"GGUF" + b"\1" * 5000)
+    with pytest.raises(ModelError, match=r"cannot load .*a\.gguf"):
+        open_engine("auto", str(tmp_path / "a.gguf"), context=1024, threads=0)
+
+
+def test_an_engine_that_does_not_fit(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="runs GGUF files"):
+        open_engine("llamacpp", "some/folder", context=1024, threads=0)
+    with pytest.raises(ConfigError, match="Unknown engine"):
+        open_engine("abacus", "some/folder", context=1024, threads=0)
+
+
+# --- the packaged models ---------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def small() -> str:
+    config = load_config()
+    return resolve_generator("packaged:qwen2.5-coder-0.5b", config.cache)
+
+
+@pytest.fixture(scope="module")
+def llamacpp(small: str) -> Engine:
+    return open_engine("auto", small, context=2048, threads=0)
+
+
+def whole(engine: Engine, messages: list[Message], max_tokens: int = 12) -> tuple[str, Usage]:
+    stream, text = engine.stream(messages, max_tokens=max_tokens), ""
+    while True:
+        try:
+            text += next(stream)
+        except StopIteration as end:
+            return text, end.value
+
+
+@pytest.mark.model
+def test_llama_cpp_answers_the_same_each_time(llamacpp: Engine) -> None:
+    text, usage = whole(llamacpp, ASK)
+    assert "Paris" in text
+    assert usage.prompt_tokens > 10 and 0 < usage.completion_tokens <= 12
+    assert whole(llamacpp, ASK)[0] == text
+
+
+@pytest.mark.model
+def test_chinese_comes_in_whole_characters(llamacpp: Engine) -> None:
+    text, _ = whole(llamacpp, [Message("user", "請用繁體中文寫出「醫療衛生軍團」六個字。")], 40)
+    assert "醫" in text and "\ufffd" not in text
+
+
+@pytest.mark.model
+def test_leaving_frees_llama_cpp_while_it_is_reading(llamacpp: Engine) -> None:
+    long = [Message("user", "醫療大模型與醫院。" * 150)]
+    cancel = threading.Event()
+    threading.Timer(0.3, cancel.set).start()
+    assert list(llamacpp.stream(long, max_tokens=5, cancel=cancel)) == []
+    start = time.perf_counter()
+    whole(llamacpp, [Message("user", "Hi")], 1)
+    assert time.perf_counter() - start < 6  # reading it to its end takes far longer
+
+
+@pytest.mark.model
+def test_a_prompt_beyond_the_context_is_refused_and_the_engine_lives(llamacpp: Engine) -> None:
+    with pytest.raises(ModelError):
+        whole(llamacpp, [Message("user", "word " * 5000)])
+    assert whole(llamacpp, ASK)[0]
+
+
+@pytest.mark.model
+def test_the_client_talks_to_a_real_server_under_a_key(llamacpp: Engine) -> None:
+    assert isinstance(llamacpp, LlamaCppEngine)
+    other = connect_engine("any", llamacpp.base_url, llamacpp._api_key)
+    assert whole(other, ASK)[0] == whole(llamacpp, ASK)[0]
+    with pytest.raises(ModelError, match="RAGBOT_API_KEY"):
+        whole(connect_engine("any", llamacpp.base_url, "wrong"), ASK)
+
+
+@pytest.mark.model
+def test_transformers_reads_the_same_file(small: str) -> None:
+    engine = open_engine("transformers", small, context=2048, threads=0)
+    text, usage = whole(engine, ASK, 6)
+    assert "Paris" in text and usage.completion_tokens <= 6
+    stream = engine.stream(ASK, max_tokens=200)
+    next(stream)
+    stream.close()
+
+
+@pytest.mark.model
+def test_transformers_refuses_what_is_no_model(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="cannot load"):
+        open_engine("transformers", str(tmp_path), context=2048, threads=0)

@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ragbot.errors import ModelError
+from ragbot.packaged import PACKAGED, Packaged, assemble, is_assembled
+
+PARTS = [os.urandom(300_000), os.urandom(200_000), os.urandom(100_000)]
+
+
+@pytest.fixture
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Packaged:
+    """A generator in three parts, in packages that are really installed, in a folder of ours."""
+    site = tmp_path / "site"
+    for number, part in enumerate(PARTS, start=1):
+        package = site / f"part{number}"
+        package.mkdir(parents=True)
+        (package / "data.bin").write_bytes(part)
+        info = site / f"part{number}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: part{number}\nVersion: 1.0\n")
+        (info / "RECORD").write_text(f"part{number}/data.bin,,\n")
+    monkeypatch.syspath_prepend(str(site))
+    whole = b"".join(PARTS)
+    return Packaged(
+        name="tiny",
+        kind="generator",
+        upstream="test",
+        licence="MIT",
+        extra="models",
+        version="1.0",
+        distributions=("part1", "part2", "part3"),
+        files=("part1/data.bin", "part2/data.bin", "part3/data.bin"),
+        sha256=hashlib.sha256(whole).hexdigest(),
+        room=len(whole),
+    )
+
+
+def site_of(tmp_path: Path) -> Path:
+    return tmp_path / "site"
+
+
+def test_parts_are_joined_and_the_whole_is_checked(model: Packaged, tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    path = assemble(model, tmp_path / "cache", lambda done, total: seen.append((done, total)))
+    assert path.read_bytes() == b"".join(PARTS)
+    assert is_assembled(model, tmp_path / "cache")
+    assert seen[-1] == (600_000, 600_000)
+
+
+def test_a_second_time_nothing_is_done(model: Packaged, tmp_path: Path) -> None:
+    path = assemble(model, tmp_path / "cache")
+    before = path.stat()
+    shutil.rmtree(site_of(tmp_path))  # it would fail if it looked
+    assert assemble(model, tmp_path / "cache") == path
+    assert path.stat().st_ino == before.st_ino
+
+
+@pytest.mark.parametrize("kept", [0, 1, 299_999, 300_000, 412_345, 600_000, 700_000])
+def test_an_interrupted_assembly_goes_on(model: Packaged, tmp_path: Path, kept: int) -> None:
+    target = model.target(tmp_path / "cache")
+    target.parent.mkdir(parents=True)
+    (target.parent / f"{target.name}.part").write_bytes((b"".join(PARTS) + b"x" * 200_000)[:kept])
+    assert assemble(model, tmp_path / "cache").read_bytes() == b"".join(PARTS)
+    assert not list(target.parent.glob("*.part"))
+
+
+def test_what_was_left_behind_damaged_is_made_anew(model: Packaged, tmp_path: Path) -> None:
+    target = model.target(tmp_path / "cache")
+    target.parent.mkdir(parents=True)
+    (target.parent / f"{target.name}.part").write_bytes(b"?" * 300_000)
+    assert assemble(model, tmp_path / "cache").read_bytes() == b"".join(PARTS)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "emptied", "removed"])
+def test_a_damaged_model_in_the_cache_is_made_anew(
+    model: Packaged, tmp_path: Path, damage: str
+) -> None:
+    path = assemble(model, tmp_path / "cache")
+    data = path.read_bytes()
+    if damage == "removed":
+        path.unlink()
+    else:
+        flipped = bytes([data[0] ^ 1]) + data[1:]
+        path.write_bytes({"truncated": data[:-1], "flipped": flipped, "emptied": b""}[damage])
+    assert not is_assembled(model, tmp_path / "cache")
+    assert assemble(model, tmp_path / "cache").read_bytes() == data
+
+
+def test_one_that_was_only_touched_is_kept(model: Packaged, tmp_path: Path) -> None:
+    path = assemble(model, tmp_path / "cache")
+    os.utime(path)
+    shutil.rmtree(site_of(tmp_path))
+    assert assemble(model, tmp_path / "cache") == path
+    assert is_assembled(model, tmp_path / "cache")
+
+
+def test_missing_packages_name_the_extra(model: Packaged, tmp_path: Path) -> None:
+    absent = replace(model, distributions=("part1", "absent", "part3"))
+    with pytest.raises(ModelError, match=r'pip install "ragbot\[models\]"') as caught:
+        assemble(absent, tmp_path / "cache")
+    assert "absent is missing" in str(caught.value)
+
+
+def test_another_version_is_not_trusted(model: Packaged, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"needs part1 2\.0"):
+        assemble(replace(model, version="2.0"), tmp_path / "cache")
+
+
+def test_packages_with_other_bytes_are_refused(model: Packaged, tmp_path: Path) -> None:
+    (site_of(tmp_path) / "part2" / "data.bin").write_bytes(b"evil")
+    with pytest.raises(ModelError, match=r"do not hold the known model.*--force-reinstall"):
+        assemble(model, tmp_path / "cache")
+    folder = tmp_path / "cache" / "models"
+    assert [p.suffix for p in folder.iterdir()] == [".lock"]
+
+
+def test_a_cache_that_cannot_be_written(model: Packaged, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ModelError, match=r"cannot be written.*RAGBOT_CACHE"):
+        assemble(model, tmp_path / "file" / "cache")
+
+
+def test_no_space_left(model: Packaged, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"is full.*RAGBOT_CACHE"):
+        assemble(replace(model, room=1 << 60), tmp_path / "cache")
+
+
+ASSEMBLE = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from ragbot.packaged import Packaged, assemble
+model = eval(sys.argv[3])
+print("ready", flush=True)
+print(assemble(model, Path(sys.argv[2])))
+"""
+
+
+def start(model: Packaged, tmp_path: Path) -> subprocess.Popen[str]:
+    arguments = [str(site_of(tmp_path)), str(tmp_path / "cache"), repr(model)]
+    return subprocess.Popen(
+        [sys.executable, "-c", ASSEMBLE, *arguments], stdout=subprocess.PIPE, text=True
+    )
+
+
+def test_two_processes_at_once(model: Packaged, tmp_path: Path) -> None:
+    both = [start(model, tmp_path) for _ in range(2)]
+    outputs = [process.communicate(timeout=60)[0].split("\n")[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert outputs[0] == outputs[1]
+    assert Path(outputs[0]).read_bytes() == b"".join(PARTS)
+
+
+def test_killed_in_the_middle(model: Packaged, tmp_path: Path) -> None:
+    for delay in (0.0, 0.002, 0.005):
+        process = start(model, tmp_path)
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(delay)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    assert assemble(model, tmp_path / "cache").read_bytes() == b"".join(PARTS)
+
+
+def test_every_packaged_model_names_its_licence_and_parts() -> None:
+    assert {model.kind for model in PACKAGED.values()} == {"encoder", "generator"}
+    for name, model in PACKAGED.items():
+        assert model.name == name and model.licence and len(model.sha256) == 64
+        assert len(model.distributions) == len(model.files) == len(set(model.files))
