@@ -65,8 +65,6 @@ class Chat:
                 sys.stdout.write(piece)
                 sys.stdout.flush()
             self._answers.append(stream.answer)
-            if stream.answer.citations:
-                sys.stdout.write("\n(/sources shows the proof)")
         except KeyboardInterrupt:
             stream.close()
             sys.stdout.write(" … stopped")
@@ -105,10 +103,15 @@ def run(flags: Mapping[str, Any]) -> None:
     with console.progress() as report:
         bot = RagBot.from_corpus(config=load_config(flags), report=report)
     chat = Chat(bot)
-    console.err().print(_HELP, markup=False)
+    typed = sys.stdin.isatty()
+    if typed:
+        console.err().print(_HELP, markup=False)
     while True:
         try:
-            if not chat.handle(input("> ").strip()):
+            line = input("> ").strip()
+            if not typed:
+                sys.stdout.write(f"{line}\n")  # read from a file: the talk should still read as one
+            if not chat.handle(line):
                 return
         except KeyboardInterrupt:
             sys.stdout.write("\n")  # at the prompt it clears the line, as a shell does

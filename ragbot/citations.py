@@ -122,7 +122,7 @@ ACROSS_LANGUAGES = 0.81
 _ALL_WORDS = 0.45
 _NEW_WORDS = 0.5
 _HINT = 0.05  # how much the model's own marker is worth, as a part of all words
-_TWO_HELP = 0.2  # a second quotation is added when it raises the covered part by this much
+_CLAUSE = re.compile(r"[，；,;]|而(?!且)|\band\b|\bwhile\b")
 
 _STOP_WORDS = frozenset(
     "a an and are as at be been but by can could did do does for from had has have he her his in"
@@ -181,58 +181,50 @@ class Citer:
         claim = to_language(_tidy(stripped), self.language)
         if not claim:
             return None
-        found = self.support(claim, {number - 1 for number in hinted})
-        if not found:
+        proof = self.support(claim, {number - 1 for number in hinted})
+        if not proof:
             return None
-        markers = dict.fromkeys(self._marker(evidence) for evidence in found)
+        markers = dict.fromkeys(self._marker(evidence) for evidence in proof)
         return claim + "".join(f"[{marker}]" for marker in markers)
 
-    def support(self, claim: str, hinted: set[int]) -> list[Evidence]:
-        """The one or two sentences that prove a claim, best first; none when nothing does."""
-        if not self.evidence:
-            return []
-        claimed = stated_numbers(claim)
-        named = names(claim) - names(self.question)
-        scored = []
-        for evidence, cosine in zip(self.evidence, self.similarity(claim), strict=True):
-            score = self._score(claim, evidence, cosine, named)
-            if score:
-                scored.append((score + _HINT * (evidence.passage in hinted), evidence))
-        scored.sort(key=lambda pair: -pair[0])
-        for _, first in scored:
-            missing = claimed - mentioned_numbers(first.text) - mentioned_numbers(self.question)
-            second = self._complement(claim, first, [e for _, e in scored[:6]])
-            if second:
-                missing -= mentioned_numbers(second.text)
-            if not missing:
-                return [first, second] if second else [first]
-        return []
+    def support(self, claim: str, hinted: set[int]) -> Sequence[Evidence]:
+        """The sentences that prove a claim; none when nothing does.
 
-    def _score(self, claim: str, evidence: Evidence, cosine: float, named: set[str]) -> float:
-        """How well one sentence supports the claim, new names and all; 0 when it does not."""
-        if _across(claim, evidence.text):
-            return cosine if cosine >= ACROSS_LANGUAGES else 0.0
-        if not _names_all(evidence.hit.text, named):
-            return 0.0
-        source = fold(evidence.text).text
+        The one that proves it best as a whole, and, for each clause that this one does not prove,
+        the one that does.
+        """
+        whole = _best(self._scores(claim, hinted))
+        proofs = [whole]
+        clauses = [clause for clause in _CLAUSE.split(claim) if _content(clause)]
+        for clause in clauses if len(clauses) > 1 else ():
+            scores = self._scores(clause, hinted)
+            proofs.append(whole if whole is not None and scores[whole] else _best(scores))
+        if whole is None and (None in proofs[1:] or len(proofs) == 1):
+            return ()
+        return [self.evidence[proof] for proof in dict.fromkeys(proofs) if proof is not None]
+
+    def _scores(self, claim: str, hinted: set[int]) -> list[float]:
+        """How well each piece of evidence supports the claim; 0 where it does not."""
+        across = [_across(claim, evidence.text) for evidence in self.evidence]
+        cosines = self.similarity(claim) if any(across) else [0.0] * len(across)
         words = _content(claim)
         asked = fold(self.question).text
         new = {word: weight for word, weight in words.items() if word not in asked}
-        every, fresh = _covered(words, source), _covered(new, source)
-        return every + fresh if every >= _ALL_WORDS and fresh >= _NEW_WORDS else 0.0
+        named = names(claim) - names(self.question)
+        scores = []
+        for evidence, abroad, cosine in zip(self.evidence, across, cosines, strict=True):
+            if abroad:
+                score = cosine if cosine >= ACROSS_LANGUAGES else 0.0
+            else:
+                score = _shared(words, new, evidence) if _names_all(evidence, named) else 0.0
+            if self._missing_numbers(claim, evidence.text):
+                score = 0.0
+            scores.append(score + _HINT * (score > 0 and evidence.passage in hinted))
+        return scores
 
-    def _complement(self, claim: str, first: Evidence, rest: list[Evidence]) -> Evidence | None:
-        if _across(claim, first.text):
-            return None
-        words = _content(claim)
-        have = _covered(words, fold(first.text).text)
-        gains = [
-            (_covered(words, fold(first.text + "\n" + other.text).text) - have, -order)
-            for order, other in enumerate(rest)
-            if other != first
-        ]
-        gain, order = max(gains, default=(0.0, 0))
-        return [e for e in rest][-order] if gain >= _TWO_HELP else None
+    def _missing_numbers(self, claim: str, source: str) -> set[str]:
+        given = mentioned_numbers(source) | mentioned_numbers(self.question)
+        return stated_numbers(claim) - given
 
     def _marker(self, evidence: Evidence) -> int:
         for citation in self.citations:
@@ -252,9 +244,22 @@ class Citer:
         return marker
 
 
-def _names_all(passage: str, named: set[str]) -> bool:
-    """Whether a passage holds every name: a sentence may call "he" whom another one names."""
-    folded = fold(passage).text
+def _best(scores: Sequence[float]) -> int | None:
+    """The place of the first of the highest scores, or None when none is above 0."""
+    most = max(scores, default=0.0)
+    return scores.index(most) if most > 0 else None
+
+
+def _shared(words: dict[str, int], new: dict[str, int], evidence: Evidence) -> float:
+    """How much of a claim's words, all and new, a sentence holds; 0 when it is too little."""
+    source = fold(evidence.text).text
+    every, fresh = _covered(words, source), _covered(new, source)
+    return every + fresh if every >= _ALL_WORDS and fresh >= _NEW_WORDS else 0.0
+
+
+def _names_all(evidence: Evidence, named: set[str]) -> bool:
+    """Whether the passage holds every name: a sentence may call "he" whom another one names."""
+    folded = fold(evidence.hit.text).text
     return all(name in folded for name in named)
 
 
