@@ -16,14 +16,23 @@ from typing import Generic, TypeVar
 from ragbot import prompts
 from ragbot.citations import Citer, gather, stream_sentences
 from ragbot.config import Config, load_config
-from ragbot.engines import Engine
+from ragbot.engines import Engine, TextStream
 from ragbot.errors import ConfigError
 from ragbot.retriever import Retriever
 from ragbot.text import detect_language, detect_script
 from ragbot.types import Answer, Hit, Language, Message, Timings, Usage
-from ragbot.workspace import Report, current_index, default_encoder, default_engine, silent
+from ragbot.workspace import (
+    Report,
+    current_index,
+    default_encoder,
+    default_engine,
+    require_corpus,
+    silent,
+)
 
 LONGEST_QUESTION = 2000  # characters; what is longer is a document, not a question
+
+_SECOND_LOOK = 2  # sentences
 
 T = TypeVar("T")
 
@@ -96,6 +105,7 @@ class RagBot:
         config = config or load_config()
         if corpus is not None:
             config = config.model_copy(update={"corpus": Path(corpus)})
+        require_corpus(config)
         encoder = default_encoder(config, report)
         return cls(
             Retriever(current_index(config, encoder, report), encoder),
@@ -139,27 +149,27 @@ class RagBot:
         self, question: str, history: tuple[Message, ...], cancel: threading.Event | None
     ) -> Generator[str, None, Answer]:
         clock = _Clock()
-        hits = self.retriever.search(standalone(question, history), limit=self._top_k)
+        query = standalone(question, history)
+        hits = self.retriever.search(query, limit=self._top_k)
         language = _language(question, history, hits)
-        kept, messages = prompts.answer_messages(question, language, hits, history, self._room)
-        hits = list(kept)
         citer = Citer(question, language, gather(hits), self._similarity(hits))
         retrieval_ms = clock.ms()
-        written = Stream(self.engine.stream(messages, max_tokens=self._max_tokens, cancel=cancel))
-        raw: list[str] = []
+        written = _Written()
         shown: list[str] = []
         ttft_ms = 0.0
-        try:
-            for piece in _proven(stream_sentences(_kept(written, raw)), citer):
+        for passages in self._looks(query, hits):
+            room = self._context - self._max_tokens
+            messages = prompts.answer_messages(question, language, passages, history, room)
+            reply = self.engine.stream(messages, max_tokens=self._max_tokens, cancel=cancel)
+            for piece in _proven(stream_sentences(written.kept(reply)), citer):
                 ttft_ms = ttft_ms or clock.ms()
                 shown.append(piece)
                 yield piece
-        finally:
-            written.close()
+            if shown or prompts.refuses(written.text) or (cancel and cancel.is_set()):
+                break
         if not shown:
             ttft_ms = clock.ms()
             yield prompts.ABSTENTION[language]
-        usage = written.result or Usage()
         return Answer(
             question=question,
             language=language,
@@ -167,15 +177,15 @@ class RagBot:
             abstained=not shown,
             citations=tuple(citer.citations),
             passages=tuple(hits),
-            timings=Timings(
-                retrieval_ms, ttft_ms, clock.ms(), usage.prompt_tokens, usage.completion_tokens
-            ),
-            raw="".join(raw),
+            timings=Timings(retrieval_ms, ttft_ms, clock.ms(), *written.tokens),
+            raw=written.text,
         )
 
-    @property
-    def _room(self) -> int:
-        return self._context - self._max_tokens
+    def _looks(self, query: str, hits: Sequence[Hit]) -> Iterator[Sequence[Hit]]:
+        """What the generator is shown: the passages; then, when nothing of what it wrote could be
+        proven, only the sentences that bear most on the question, which leave less to mix up."""
+        yield hits
+        yield self.retriever.focus(query, hits, limit=_SECOND_LOOK)
 
     def _similarity(self, hits: Sequence[Hit]) -> Callable[[str], Sequence[float]]:
         """Cosines of a claim with the sentences of the hits, by the vectors the index holds."""
@@ -223,10 +233,28 @@ def _language(question: str, history: Sequence[Message], hits: Sequence[Hit]) ->
     return detect_language(question, detect_language(before, source) if before else source)
 
 
-def _kept(pieces: Iterator[str], raw: list[str]) -> Iterator[str]:
-    for piece in pieces:
-        raw.append(piece)
-        yield piece
+class _Written:
+    """What the generator wrote for one question, and the tokens it took."""
+
+    def __init__(self) -> None:
+        self.text = ""
+        self.tokens = (0, 0)
+
+    def kept(self, reply: TextStream) -> Iterator[str]:
+        """The pieces of a reply, which are kept; a reply that is left is told to stop."""
+        stream = Stream(reply)
+        self.text += "\n" if self.text else ""
+        try:
+            for piece in stream:
+                self.text += piece
+                yield piece
+        finally:
+            stream.close()
+        used = stream.result or Usage()
+        self.tokens = (
+            self.tokens[0] + used.prompt_tokens,
+            self.tokens[1] + used.completion_tokens,
+        )
 
 
 def _proven(written: Iterator[str], citer: Citer) -> Iterator[str]:

@@ -9,7 +9,7 @@ from typing import Any
 from ragbot import console
 from ragbot.bot import RagBot, checked
 from ragbot.config import load_config
-from ragbot.workspace import default_encoder, renewed_index
+from ragbot.workspace import default_encoder, renewed_index, require_corpus
 
 Flags = Mapping[str, Any]
 
@@ -19,6 +19,7 @@ def build(flags: Flags, verbose: bool) -> None:
     config = load_config(flags)
     # Named outright: `ragbot index CORPUS` makes the index that `ragbot ask` opens by default.
     config = config.model_copy(update={"index": config.index})
+    require_corpus(config)
     with console.progress() as report:
         encoder = default_encoder(config, report)
         index, corpus = renewed_index(config, config.corpus, encoder, report)

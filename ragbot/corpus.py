@@ -50,7 +50,7 @@ def load_corpus(path: Path, *, keep_all: bool = False) -> Corpus:
     In a folder a bad file does not stop the others: it is among the skipped ones.
     """
     if not path.exists():
-        raise CorpusError(f"There is no corpus at {path}: name a file or a folder with --corpus.")
+        raise CorpusError(missing(path))
     if path.is_file():
         return Corpus((read_document(path, path.name, keep_all=keep_all),))
     documents, skipped = [], []
@@ -68,6 +68,11 @@ def load_corpus(path: Path, *, keep_all: bool = False) -> Corpus:
             "files there."
         )
     return Corpus(tuple(documents), tuple(skipped))
+
+
+def missing(path: Path) -> str:
+    """What is said of a corpus that is not there."""
+    return f"There is no corpus at {path}: name a file or a folder with --corpus."
 
 
 def read_document(path: Path, name: str, *, keep_all: bool = False) -> Document:

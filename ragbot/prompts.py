@@ -86,8 +86,8 @@ def answer_messages(
     hits: Sequence[Hit],
     history: Sequence[Message],
     room: int,
-) -> tuple[Sequence[Hit], list[Message]]:
-    """The conversation that asks for a cited answer, and the hits that it holds, numbered from 1.
+) -> list[Message]:
+    """The conversation that asks for an answer from the hits, which are numbered from 1.
 
     It is kept within `room` tokens: passages are left out from the last, then turns of the history.
     """
@@ -99,7 +99,7 @@ def answer_messages(
             Message("user", _asked(question, language, hits)),
         ]
         if _tokens(messages) <= room or (len(hits) <= 1 and not kept):
-            return hits, messages
+            return messages
         if len(hits) > 1:
             hits = hits[:-1]
         else:

@@ -7,9 +7,12 @@ The result depends on the arguments and the index alone. `expand` is the seam fo
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from ragbot.encoder import Encoder
 from ragbot.index import Candidate, Index
+from ragbot.lexical import Lexical
+from ragbot.text import sentences
 from ragbot.types import Hit
 
 # The score is the mean of two cosines (the passage's and its best sentence's) plus this much of
@@ -55,6 +58,29 @@ class Retriever:
         if self._rerank:
             hits = list(self._rerank(question, hits[: max(limit, _CANDIDATES)]))
         return hits[:limit]
+
+    def focus(self, question: str, hits: Sequence[Hit], *, limit: int) -> list[Hit]:
+        """The `limit` sentences of the hits that bear most on the question, in reading order."""
+        vector = self.encoder.queries([question])[0]
+        found = [
+            (float(cosine), self._slice(hit, start, end))
+            for hit in hits
+            for (start, end), cosine in zip(
+                sentences(hit.text), self.index.sentences_of(hit.chunk) @ vector, strict=True
+            )
+        ]
+        shares = Lexical.build([part.text for _, part in found]).scores(question)
+        ranked = sorted(
+            range(len(found)), key=lambda n: -(found[n][0] + LEXICAL_WEIGHT * float(shares[n]))
+        )
+        return [found[n][1] for n in sorted(ranked[:limit])]
+
+    @staticmethod
+    def _slice(hit: Hit, start: int, end: int) -> Hit:
+        chunk = replace(
+            hit.chunk, start=hit.start + start, end=hit.start + end, text=hit.text[start:end]
+        )
+        return replace(hit, chunk=chunk)
 
 
 def fused(candidate: Candidate) -> float:

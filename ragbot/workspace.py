@@ -12,9 +12,10 @@ from pathlib import Path
 
 from ragbot.chunking import chunk
 from ragbot.config import Config
-from ragbot.corpus import Corpus, corpus_files, load_corpus
+from ragbot.corpus import Corpus, corpus_files, load_corpus, missing
 from ragbot.encoder import Encoder, open_encoder
 from ragbot.engines import Engine, connect_engine, open_engine
+from ragbot.errors import CorpusError
 from ragbot.index import Index, Progress, build_index, open_index
 from ragbot.models import fingerprint, resolve_encoder, resolve_generator
 from ragbot.store import MANIFEST, replace_file
@@ -30,6 +31,12 @@ _SPECIAL_TOKENS = 8  # what an encoder's prompt and its marks of beginning and e
 def silent(label: str) -> Progress:
     """A Report that shows nothing."""
     return lambda done, total: None
+
+
+def require_corpus(config: Config) -> None:
+    """Raise CorpusError for a corpus that is named and not there: before any model is touched."""
+    if "corpus" in config.model_fields_set and not config.corpus.exists():
+        raise CorpusError(missing(config.corpus))
 
 
 def default_encoder(config: Config, report: Report = silent) -> Encoder:

@@ -106,7 +106,7 @@ def chat(make_bot: MakeBot) -> Chat:
 def test_a_chat_remembers_and_forgets(
     chat: Chat, engine: FakeEngine, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    engine.enqueue("百川智能把資源集中投向醫療。", "不知道。", "不知道。")
+    engine.enqueue("百川智能把資源集中投向醫療。", "資料未提及", "資料未提及")
     assert chat.handle("百川智能做了什麼？")
     assert "百川智能把資源集中投向醫療。[1]" in capsys.readouterr().out
     chat.handle("還有呢？")
