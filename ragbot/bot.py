@@ -6,6 +6,7 @@ of the quotations that support it, and what nothing supports is left out.
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 import unicodedata
@@ -154,16 +155,14 @@ class RagBot:
         language = _language(question, history, hits)
         citer = Citer(question, language, gather(hits), self._similarity(hits))
         retrieval_ms = clock.ms()
-        written = _Written()
-        shown: list[str] = []
-        ttft_ms = 0.0
+        written, shown, ttft_ms = _Written(), "", 0.0
+        room = self._context - self._max_tokens
         for passages in self._looks(query, hits):
-            room = self._context - self._max_tokens
             messages = prompts.answer_messages(question, language, passages, history, room)
             reply = self.engine.stream(messages, max_tokens=self._max_tokens, cancel=cancel)
             for piece in _proven(stream_sentences(written.kept(reply)), citer):
                 ttft_ms = ttft_ms or clock.ms()
-                shown.append(piece)
+                shown += piece
                 yield piece
             if shown or prompts.refuses(written.text) or (cancel and cancel.is_set()):
                 break
@@ -173,7 +172,7 @@ class RagBot:
         return Answer(
             question=question,
             language=language,
-            answer="".join(shown) or prompts.ABSTENTION[language],
+            answer=shown or prompts.ABSTENTION[language],
             abstained=not shown,
             citations=tuple(citer.citations),
             passages=tuple(hits),
@@ -203,11 +202,7 @@ class RagBot:
 def checked(question: str) -> str:
     """The question without white space around it. Raises ConfigError when it cannot be one."""
     question = question.strip()
-    if any(
-        unicodedata.category(char) in ("Cc", "Cs", "Cn")
-        for char in question
-        if char not in "\n\r\t"
-    ):
+    if any(unicodedata.category(char) in ("Cc", "Cs") for char in re.sub(r"\s", "", question)):
         raise ConfigError("The question holds control characters: type it anew as plain text.")
     if not any(char.isalnum() for char in question):
         raise ConfigError("The question is empty: ask it in words.")

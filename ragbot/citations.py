@@ -12,18 +12,9 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from ragbot.text import (
-    HAN,
-    detect_language,
-    fold,
-    mentioned_numbers,
-    names,
-    sentences,
-    spans_of_words,
-    stated_numbers,
-    to_language,
-)
+from ragbot.text import HAN, detect_language, fold, sentences, to_language
 from ragbot.types import Citation, Hit, Language
+from ragbot.words import mentioned_numbers, names, spans_of_words, stated_numbers
 
 Similarity = Callable[[str], Sequence[float]]
 """A claim's cosine with each piece of evidence, in the order of `gather`."""

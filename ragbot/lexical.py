@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ragbot.text import words
+from ragbot.words import words
 
 if TYPE_CHECKING:
     from bm25s import BM25

@@ -1,15 +1,20 @@
-"""A model's name, as a user writes it, to what can be loaded: a file, a folder, or a hub id."""
+"""A model's name, as a user writes it, to what can be loaded: a file, a folder, or a hub id.
+
+A packaged model is assembled on the way. Nothing is loaded here, and no hub is asked.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
 from ragbot.errors import ModelError
-from ragbot.packaged import PACKAGED, assemble
+from ragbot.packaged import IDENTITY_FILE, PACKAGED, assemble
 
 PACKAGED_PREFIX = "packaged:"
 
@@ -34,9 +39,9 @@ def _resolve(
 ) -> str:
     if name.startswith(PACKAGED_PREFIX):
         return str(_packaged(name.removeprefix(PACKAGED_PREFIX), kind, cache, progress))
-    path = Path(name).expanduser()
-    if path.exists():
-        return str(path)
+    path = os.path.expanduser(name)
+    if os.path.exists(path):
+        return path
     looks_local = name.startswith((".", "~", "/", "\\")) or name.lower().endswith(".gguf")
     if looks_local or not _HUB_ID.fullmatch(name):
         known = ", ".join(PACKAGED_PREFIX + m.name for m in PACKAGED.values() if m.kind == kind)
@@ -48,27 +53,31 @@ def _resolve(
 
 
 def _packaged(name: str, kind: str, cache: Path, progress: Progress | None) -> Path:
-    fitting = [model.name for model in PACKAGED.values() if model.kind == kind]
-    if name not in fitting:
-        raise ModelError(f"There is no packaged {kind} {name!r}: use one of {', '.join(fitting)}.")
-    return assemble(PACKAGED[name], cache, progress)
+    model = PACKAGED.get(name)
+    if model is None or model.kind != kind:
+        fitting = ", ".join(PACKAGED_PREFIX + m.name for m in PACKAGED.values() if m.kind == kind)
+        but = f" (it is of kind {model.kind})" if model else ""
+        raise ModelError(f"There is no packaged {kind} {name!r}{but}: use one of {fitting}.")
+    return assemble(model, cache, progress)
 
 
 def fingerprint(model: str) -> str:
     """What tells one encoder from another, for the index: of a resolved folder, or the hub id.
 
-    Configuration is hashed whole, weights by their size and both ends: enough to notice another
-    model, and fast.
+    A packaged model has its own on record. Else configuration is hashed whole, weights by their
+    size and both ends: enough to notice another model, and fast.
     """
     folder = Path(model)
     if not folder.is_dir():
         return model
+    if (folder / IDENTITY_FILE).is_file():
+        return str(json.loads((folder / IDENTITY_FILE).read_text(encoding="utf-8"))["identity"])
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         if path.suffix in (".json", ".txt"):
-            digest.update(path.name.encode() + path.read_bytes())
+            digest.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
         elif path.suffix in (".safetensors", ".bin"):
-            digest.update(path.name.encode() + _ends(path))
+            digest.update(path.relative_to(folder).as_posix().encode() + _ends(path))
     return digest.hexdigest()[:32]
 
 

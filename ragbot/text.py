@@ -1,4 +1,4 @@
-"""What ragbot knows about writing: language and script, sentences, folding, words.
+"""What ragbot knows about writing: language and script, sentences, folding.
 
 Everything here is a pure function of a string. Offsets are always into the string as given, so
 that what is matched in folded form can be shown exactly as it was written.
@@ -10,13 +10,11 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ragbot.config import default_cache
 from ragbot.types import Language
 
 if TYPE_CHECKING:
-    import jieba
     from opencc import OpenCC
 
 HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af"
@@ -161,135 +159,3 @@ def fold(text: str) -> Folded:
 def _fold_char(char: str) -> str:
     plain = unicodedata.normalize("NFKC", char).casefold()
     return "".join(_converted(part, "t2s") for part in plain)
-
-
-# --- numbers ---------------------------------------------------------------------------------
-
-_DIGITS = {char: value for value, char in enumerate("零一二三四五六七八九")} | {"两": 2, "〇": 0}
-_UNITS = {"十": 10, "百": 100, "千": 1000}
-_HAN_NUMBER = re.compile(r"[零〇一二两三四五六七八九十百千]+")
-_NUMBER = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?")
-_ENGLISH_NUMBERS = {
-    word: str(value)
-    for names, first in (
-        (
-            "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen"
-            " fifteen sixteen seventeen eighteen nineteen twenty",
-            0,
-        ),
-        ("first second third fourth fifth sixth seventh eighth ninth tenth", 1),
-        (
-            "january february march april may june july august september october november december",
-            1,
-        ),
-    )
-    for value, word in enumerate(names.split(), start=first)
-} | {
-    word: str(10 * n)
-    for n, word in enumerate(
-        "thirty forty fifty sixty seventy eighty ninety hundred".split(), start=3
-    )
-}
-
-
-_MONTH = re.compile(
-    r"\b(?:January|February|March|April|May|June|July|August|September|October|November|December)\b"
-)
-
-
-def stated_numbers(text: str) -> set[str]:
-    """Numbers in digits and English months, as plain decimals: what a claim must have right."""
-    months = {_ENGLISH_NUMBERS[month.lower()] for month in _MONTH.findall(text)}
-    return months | {_plain(number) for number in _NUMBER.findall(fold(text).text)}
-
-
-def mentioned_numbers(text: str) -> set[str]:
-    """Every number a text can be read to hold: digits, Chinese numerals, English words, months."""
-    folded = fold(text).text
-    han = {str(_han_value(run)) for run in _HAN_NUMBER.findall(folded)}
-    english = {_ENGLISH_NUMBERS[w] for w in re.findall("[a-z]+", folded) if w in _ENGLISH_NUMBERS}
-    return stated_numbers(text) | han | english
-
-
-def _plain(number: str) -> str:
-    number = number.replace(",", "")
-    whole, _, fraction = number.partition(".")
-    fraction = fraction.rstrip("0")
-    return (whole.lstrip("0") or "0") + (f".{fraction}" if fraction else "")
-
-
-def _han_value(run: str) -> int:
-    if not any(char in _UNITS for char in run):  # read digit by digit, as years are: 二〇二三
-        return int("".join(str(_DIGITS[char]) for char in run))
-    total, digit = 0, 0
-    for char in run:
-        if char in _UNITS:
-            total += (digit or 1) * _UNITS[char]
-            digit = 0
-        else:
-            digit = _DIGITS[char]
-    return total + digit
-
-
-# --- words -----------------------------------------------------------------------------------
-
-_RUN = re.compile(rf"[{HAN}]+|[^\W_{HAN}]+(?:[.,]\d+)*")
-
-
-def words(text: str) -> list[str]:
-    """Words for lexical search: jieba's search mode for Chinese, folded words for the rest."""
-    return [word for word, _, _ in spans_of_words(fold(text).text)]
-
-
-def spans_of_words(folded: str) -> list[tuple[str, int, int]]:
-    """Words of a folded text, with their spans in it."""
-    found: list[tuple[str, int, int]] = []
-    for match in _RUN.finditer(folded):
-        run, at = match.group(), match.start()
-        if _HAN.match(run):
-            cut = _jieba().tokenize(run, mode="search")
-            found += [(word, at + start, at + end) for word, start, end in cut]
-        else:
-            found.append((run, at, match.end()))
-    return found
-
-
-# --- names -----------------------------------------------------------------------------------
-
-_NAME = re.compile(r"(?<![A-Za-z0-9.])[A-Z][A-Za-z0-9'’-]*[A-Za-z0-9]")
-_PROPER = ("nr", "ns", "nt")  # people, places, organisations
-
-
-def names(text: str) -> set[str]:
-    """The proper names in a text, folded, as far as capitals and jieba's word classes show them."""
-    starts = {start for start, _ in sentences(text)}
-    latin = {m.group() for m in _NAME.finditer(text) if m.start() not in starts}
-    han = {
-        word
-        for run in re.findall(f"[{HAN}]+", fold(text).text)
-        for word, kind in _tagger().cut(run)
-        if kind in _PROPER and len(word) > 1
-    }
-    return {fold(name).text for name in latin} | han
-
-
-@cache
-def _tagger() -> Any:
-    from jieba import posseg
-
-    return posseg.POSTokenizer(_jieba())
-
-
-@cache
-def _jieba() -> jieba.Tokenizer:
-    import logging
-
-    import jieba
-
-    jieba.setLogLevel(logging.WARNING)
-    tokenizer = jieba.Tokenizer()
-    # jieba loads its cache with marshal: a folder that others can write to must not hold it.
-    folder = default_cache()
-    folder.mkdir(parents=True, exist_ok=True)
-    tokenizer.tmp_dir = str(folder)
-    return tokenizer

@@ -16,6 +16,7 @@ FLOORS = [
     {"types", "errors"},
     {"config", "e5", "store"},
     {"text", "packaged"},
+    {"words"},
     {
         "readers",
         "litter",

@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -71,7 +70,11 @@ def test_an_interrupted_assembly_goes_on(model: Packaged, tmp_path: Path, kept: 
     target = model.target(tmp_path / "cache")
     target.parent.mkdir(parents=True)
     (target.parent / f"{target.name}.part").write_bytes((b"".join(PARTS) + b"x" * 200_000)[:kept])
-    assert assemble(model, tmp_path / "cache").read_bytes() == b"".join(PARTS)
+    seen: list[int] = []
+    path = assemble(model, tmp_path / "cache", lambda done, total: seen.append(done))
+    assert path.read_bytes() == b"".join(PARTS)
+    # Whole parts are kept, and only what was lacking is written.
+    assert seen == [end for end in (300_000, 500_000, 600_000) if end > kept]
     assert not list(target.parent.glob("*.part"))
 
 
@@ -117,6 +120,12 @@ def test_another_version_is_not_trusted(model: Packaged, tmp_path: Path) -> None
         assemble(replace(model, version="2.0"), tmp_path / "cache")
 
 
+def test_a_package_without_its_file_is_not_complete(model: Packaged, tmp_path: Path) -> None:
+    (site_of(tmp_path) / "part2" / "data.bin").unlink()
+    with pytest.raises(ModelError, match=r"needs part2 1\.0 with part2/data\.bin.*--force-reinst"):
+        assemble(model, tmp_path / "cache")
+
+
 def test_packages_with_other_bytes_are_refused(model: Packaged, tmp_path: Path) -> None:
     (site_of(tmp_path) / "part2" / "data.bin").write_bytes(b"evil")
     with pytest.raises(ModelError, match=r"do not hold the known model.*--force-reinstall"):
@@ -136,19 +145,48 @@ def test_no_space_left(model: Packaged, tmp_path: Path) -> None:
         assemble(replace(model, room=1 << 60), tmp_path / "cache")
 
 
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write")
+def test_a_cache_that_may_only_be_read(model: Packaged, tmp_path: Path) -> None:
+    path = assemble(model, tmp_path / "cache")
+    for folder in (path.parent, tmp_path / "cache"):
+        folder.chmod(0o555)
+    try:
+        assert assemble(model, tmp_path / "cache") == path
+        with pytest.raises(ModelError, match=r"cannot be written.*RAGBOT_CACHE"):
+            assemble(replace(model, name="another"), tmp_path / "cache")
+    finally:
+        for folder in (tmp_path / "cache", path.parent):
+            folder.chmod(0o755)
+
+
+@pytest.mark.parametrize("lost", ["stamp", "model"])
+def test_a_stamp_and_its_model_go_together(model: Packaged, tmp_path: Path, lost: str) -> None:
+    path = assemble(model, tmp_path / "cache")
+    stamp = next(path.parent.glob("*.json"))
+    (stamp if lost == "stamp" else path).unlink()
+    assert not is_assembled(model, tmp_path / "cache")
+    assert assemble(model, tmp_path / "cache").read_bytes() == b"".join(PARTS)
+    assert is_assembled(model, tmp_path / "cache")
+
+
 ASSEMBLE = """
-import sys
+import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
+from ragbot.errors import ModelError
 from ragbot.packaged import Packaged, assemble
-model = eval(sys.argv[3])
-print("ready", flush=True)
-print(assemble(model, Path(sys.argv[2])))
+
+limit = int(sys.argv[4])
+def progress(done, total):
+    if limit and done >= limit:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+print(assemble(eval(sys.argv[3]), Path(sys.argv[2]), progress))
 """
 
 
-def start(model: Packaged, tmp_path: Path) -> subprocess.Popen[str]:
-    arguments = [str(site_of(tmp_path)), str(tmp_path / "cache"), repr(model)]
+def start(model: Packaged, tmp_path: Path, killed_at: int = 0) -> subprocess.Popen[str]:
+    arguments = [str(site_of(tmp_path)), str(tmp_path / "cache"), repr(model), str(killed_at)]
     return subprocess.Popen(
         [sys.executable, "-c", ASSEMBLE, *arguments], stdout=subprocess.PIPE, text=True
     )
@@ -156,20 +194,37 @@ def start(model: Packaged, tmp_path: Path) -> subprocess.Popen[str]:
 
 def test_two_processes_at_once(model: Packaged, tmp_path: Path) -> None:
     both = [start(model, tmp_path) for _ in range(2)]
-    outputs = [process.communicate(timeout=60)[0].split("\n")[1] for process in both]
+    outputs = [process.communicate(timeout=60)[0].strip() for process in both]
     assert [process.returncode for process in both] == [0, 0]
     assert outputs[0] == outputs[1]
     assert Path(outputs[0]).read_bytes() == b"".join(PARTS)
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no such signal")
 def test_killed_in_the_middle(model: Packaged, tmp_path: Path) -> None:
-    for delay in (0.0, 0.002, 0.005):
-        process = start(model, tmp_path)
-        assert process.stdout is not None
-        process.stdout.readline()
-        time.sleep(delay)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+    for killed_at in (1, 300_001, 600_000):
+        process = start(model, tmp_path, killed_at)
+        process.communicate(timeout=60)
+        assert process.returncode == -signal.SIGKILL
+        assert not model.target(tmp_path / "cache").exists()
+    assert assemble(model, tmp_path / "cache").read_bytes() == b"".join(PARTS)
+
+
+FILL = """
+import resource
+resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such limits")
+def test_a_write_that_fails_half_way_is_told_and_gone_on_with(
+    model: Packaged, tmp_path: Path
+) -> None:
+    arguments = [str(site_of(tmp_path)), str(tmp_path / "cache"), repr(model), "0"]
+    done = subprocess.run(
+        [sys.executable, "-c", FILL + ASSEMBLE, *arguments], capture_output=True, text=True
+    )
+    assert "ModelError: The cache folder" in done.stderr and "RAGBOT_CACHE" in done.stderr
     assert assemble(model, tmp_path / "cache").read_bytes() == b"".join(PARTS)
 
 
