@@ -133,6 +133,8 @@ def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
 
 
 def _session(path: Path, threads: int) -> Any:
+    # From 1.29 on the library reports its use to its maker unless told not to before it is loaded.
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     import onnxruntime
     from onnxruntime.capi import onnxruntime_pybind11_state as raised
 

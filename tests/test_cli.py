@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ragbot.chat import Chat
-from ragbot.config import load_config
+from ragbot.config import default_cache, load_config
 from ragbot.doctor import examine
 from ragbot.evaluation.questions import load_questions
 from ragbot.evaluation.retrieval import Ranked, mean, retrieval_figures
@@ -249,6 +249,16 @@ def test_what_the_article_does_not_say_is_not_invented() -> None:
     answer = json.loads(done.stdout)
     assert answer["abstained"] and answer["citations"] == []
     assert "沒有" in answer["answer"]
+
+
+@pytest.mark.model
+def test_nothing_reports_home(tmp_path: Path) -> None:
+    cache = os.environ.get("RAGBOT_CACHE") or str(default_cache())
+    env = {"HOME": str(tmp_path), "XDG_CACHE_HOME": "", "RAGBOT_CACHE": cache, "CI": ""}
+    done = ragbot("search", "大模型", "--corpus", str(ARTICLE), **env)
+    assert done.returncode == 0, done.stderr
+    # ONNX Runtime's telemetry keeps its queue in the home folder.
+    assert not list(tmp_path.rglob("*icrosoft*"))
 
 
 @pytest.mark.model
