@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from ragbot.text import HAN, detect_language, fold, sentences, to_language
 from ragbot.types import Citation, Hit, Language
-from ragbot.words import mentioned_numbers, names, spans_of_words, stated_numbers
+from ragbot.words import mentioned_numbers, names, spans_of_words, stated_numbers, topic
 
 Similarity = Callable[[str], Sequence[float]]
 """A claim's cosine with each piece of evidence, in the order of `gather`."""
@@ -122,7 +122,7 @@ _STOP_WORDS = frozenset(
     " made make makes called"
     " 的 了 是 在 和 与 及 或 也 就 都 而 但 被 把 将 对 从 向 以 为 于 由 这 那 其 他 她 它 们"
     " 个 有 可以 因为 所以 如果 以及 并 等 中 上 下 里 来 去 到 说 文章 资料 提到 指出 根据 没有"
-    " 不 会 能 要 该 此 之".split()
+    " 不 会 能 要 该 此 之 作者 时候".split()
 )
 
 
@@ -202,12 +202,14 @@ class Citer:
         asked = fold(self.question).text
         new = {word: weight for word, weight in words.items() if word not in asked}
         named = names(claim) - names(self.question)
+        about = [word for word in topic(claim) if word not in _STOP_WORDS]
         scores = []
         for evidence, abroad, cosine in zip(self.evidence, across, cosines, strict=True):
             if abroad:
                 score = cosine if cosine >= ACROSS_LANGUAGES else 0.0
             else:
-                score = _shared(words, new, evidence) if _names_all(evidence, named) else 0.0
+                fits = _names_all(evidence, named) and _speaks_of(evidence, about)
+                score = _shared(words, new, evidence) if fits else 0.0
             if self._missing_numbers(claim, evidence.text):
                 score = 0.0
             scores.append(score + _HINT * (score > 0 and evidence.passage in hinted))
@@ -252,6 +254,16 @@ def _names_all(evidence: Evidence, named: set[str]) -> bool:
     """Whether the passage holds every name: a sentence may call "he" whom another one names."""
     folded = fold(evidence.hit.text).text
     return all(name in folded for name in named)
+
+
+def _speaks_of(evidence: Evidence, about: list[str]) -> bool:
+    """Whether the passage knows what the claim is about: the price of apples proves none of pears.
+
+    A pair of characters in common is enough, for the words of a paraphrase.
+    """
+    folded = fold(evidence.hit.text).text
+    pairs = [word[i : i + 2] for word in about for i in range(max(1, len(word) - 1))]
+    return not pairs or any(pair in folded for pair in pairs)
 
 
 def _across(claim: str, source: str) -> bool:

@@ -130,6 +130,19 @@ def names(text: str) -> set[str]:
     return {fold(name).text for name in latin} | han
 
 
+def topic(text: str) -> list[str]:
+    """The nouns a Chinese sentence opens with, folded: what it is about. Empty when unsure."""
+    found: list[str] = []
+    for word, kind in _tagger().cut(fold(text).text):
+        if kind[0] == "n" or kind in ("vn", "eng", "j", "l"):
+            found.append(word)
+        elif found:
+            # 官方指引: taken for a verb by itself, a noun's second half here.
+            found += [word] if kind[0] == "v" and len(word) > 1 else []
+            break
+    return found if _HAN.search("".join(found)) else []
+
+
 @contextmanager
 def _quiet_import() -> Iterator[None]:
     # jieba's sources hold escapes that Python warns of when it compiles them, on a user's screen.

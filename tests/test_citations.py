@@ -152,6 +152,20 @@ def test_the_part_that_answers_must_be_in_the_source_not_only_the_question_repea
     assert shown.cite("華為醫療衛生軍團的總部設在新加坡。") is None
 
 
+@pytest.mark.parametrize(
+    ("claim", "proven"),
+    [
+        ("蘋果一斤五元。", True),
+        ("西瓜一斤五元。", False),
+        ("這家店的蘋果一斤賣五元。", True),
+        ("作者說蘋果一斤五元。", True),
+    ],
+)
+def test_a_fact_about_one_thing_proves_none_about_another(claim: str, proven: bool) -> None:
+    shown = citer("這家店的蘋果一斤五元。", "香蕉一斤三元。", question="西瓜多少錢一斤？")
+    assert (shown.cite(claim) is not None) == proven
+
+
 def test_an_answer_is_shown_in_the_readers_script_its_quotation_as_written() -> None:
     shown = citer(SOURCE_1, language="zh-Hans")
     assert shown.cite("華為在3月宣告組建醫療衛生軍團。") == "华为在3月宣告组建医疗卫生军团。[1]"

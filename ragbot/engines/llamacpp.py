@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import os
 import secrets
+import threading
 from pathlib import Path
+from typing import Any
 
 from ragbot.engines.http import HttpEngine
 from ragbot.errors import ModelError
@@ -19,6 +21,7 @@ from ragbot.errors import ModelError
 # at 86 / 86 / 84 tokens a second.
 _BATCH = 128
 _GGUF_MAGIC = b"GGUF"
+_POLL_SECONDS = 0.1
 
 
 class LlamaCppEngine(HttpEngine):
@@ -41,12 +44,37 @@ class LlamaCppEngine(HttpEngine):
         params.cache_ram_mib = 0
         params.verbosity = -1
         try:
-            self._server = xllamacpp.Server(params)  # kept: it stops when it is collected
+            self._server = _started(params)  # kept: it stops when it is collected
         except RuntimeError as error:
             raise ModelError(
                 f"llama.cpp cannot load {path} ({error}): it needs a complete GGUF chat model."
             ) from error
         super().__init__(path.stem, f"{self._server.listening_address}/v1", key, proxied=False)
+
+
+def _started(params: Any) -> Any:
+    """The server, once its model is loaded. Raises RuntimeError.
+
+    It is loaded by a thread of its own: a Ctrl-C in the middle of it left the process waiting for
+    ever, and here it is only the waiting that is interrupted.
+    """
+    import xllamacpp
+
+    outcome: list[Any] = []
+
+    def load() -> None:
+        try:
+            outcome.append(xllamacpp.Server(params))
+        except RuntimeError as error:
+            outcome.append(error)
+
+    loader = threading.Thread(target=load, daemon=True, name="ragbot-load")
+    loader.start()
+    while loader.is_alive():
+        loader.join(_POLL_SECONDS)
+    if isinstance(outcome[0], RuntimeError):
+        raise outcome[0]
+    return outcome[0]
 
 
 def _check(path: Path) -> None:
