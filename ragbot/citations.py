@@ -202,7 +202,9 @@ class Citer:
         asked = fold(self.question).text
         new = {word: weight for word, weight in words.items() if word not in asked}
         named = names(claim) - names(self.question)
-        about = [word for word in topic(claim) if word not in _STOP_WORDS]
+        about = topic(claim)
+        if about and about[0] in _STOP_WORDS:  # 作者看好…: about the text itself
+            about = []
         scores = []
         for evidence, abroad, cosine in zip(self.evidence, across, cosines, strict=True):
             if abroad:

@@ -134,13 +134,15 @@ def topic(text: str) -> list[str]:
     """The nouns a Chinese sentence opens with, folded: what it is about. Empty when unsure."""
     found: list[str] = []
     for word, kind in _tagger().cut(fold(text).text):
-        if kind[0] == "n" or kind in ("vn", "eng", "j", "l"):
+        if kind[0] == "n":
             found.append(word)
         elif found:
             # 官方指引: taken for a verb by itself, a noun's second half here.
             found += [word] if kind[0] == "v" and len(word) > 1 else []
             break
-    return found if _HAN.search("".join(found)) else []
+        elif kind[0] not in "cdpruxf":  # it opens with something else than a noun
+            break
+    return found
 
 
 @contextmanager
