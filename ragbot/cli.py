@@ -152,3 +152,5 @@ def main() -> None:
     except RagbotError as error:
         typer.echo(f"ragbot: {error}", err=True)
         sys.exit(2)
+    except KeyboardInterrupt:  # where typer, which turns it into the same, does not look
+        sys.exit(130)
