@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from ragbot.text import HAN, detect_language, fold, sentences, to_language
 from ragbot.types import Citation, Hit, Language
-from ragbot.words import mentioned_numbers, names, spans_of_words, stated_numbers, topic
+from ragbot.words import mentioned_numbers, names, stated_numbers, topic, words
 
 Similarity = Callable[[str], Sequence[float]]
 """A claim's cosine with each piece of evidence, in the order of `gather`."""
@@ -129,7 +129,7 @@ _STOP_WORDS = frozenset(
 def _content(text: str) -> dict[str, int]:
     """The content words of a text with their weights: a Chinese word's length, a Latin word's 2."""
     found = {}
-    for word, _, _ in spans_of_words(fold(text).text):
+    for word in words(text):
         if word not in _STOP_WORDS:
             found[_stem(word)] = len(word) if re.match(f"[{HAN}]", word) else 2
     return found
@@ -198,9 +198,9 @@ class Citer:
         """How well each piece of evidence supports the claim; 0 where it does not."""
         across = [_across(claim, evidence.text) for evidence in self.evidence]
         cosines = self.similarity(claim) if any(across) else [0.0] * len(across)
-        words = _content(claim)
+        content = _content(claim)
         asked = fold(self.question).text
-        new = {word: weight for word, weight in words.items() if word not in asked}
+        new = {word: weight for word, weight in content.items() if word not in asked}
         named = names(claim) - names(self.question)
         about = topic(claim)
         if about and about[0] in _STOP_WORDS:  # 作者看好…: about the text itself
@@ -211,7 +211,7 @@ class Citer:
                 score = cosine if cosine >= ACROSS_LANGUAGES else 0.0
             else:
                 fits = _names_all(evidence, named) and _speaks_of(evidence, about)
-                score = _shared(words, new, evidence) if fits else 0.0
+                score = _shared(content, new, evidence) if fits else 0.0
             if self._missing_numbers(claim, evidence.text):
                 score = 0.0
             scores.append(score + _HINT * (score > 0 and evidence.passage in hinted))
@@ -245,10 +245,10 @@ def _best(scores: Sequence[float]) -> int | None:
     return scores.index(most) if most > 0 else None
 
 
-def _shared(words: dict[str, int], new: dict[str, int], evidence: Evidence) -> float:
+def _shared(content: dict[str, int], new: dict[str, int], evidence: Evidence) -> float:
     """How much of a claim's words, all and new, a sentence holds; 0 when it is too little."""
     source = fold(evidence.text).text
-    every, fresh = _covered(words, source), _covered(new, source)
+    every, fresh = _covered(content, source), _covered(new, source)
     return every + fresh if every >= _ALL_WORDS and fresh >= _NEW_WORDS else 0.0
 
 

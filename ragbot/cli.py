@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Optional
 
 import typer
 
@@ -58,7 +58,7 @@ def index(
     """Build the index, or bring it up to date."""
     from ragbot import commands
 
-    commands.build(_given(corpus=corpus, index=index, encoder=encoder, keep_all=keep_all), verbose)
+    commands.build(dict(corpus=corpus, index=index, encoder=encoder, keep_all=keep_all), verbose)
 
 
 @app.command()
@@ -74,7 +74,7 @@ def search(
     from ragbot import commands
 
     commands.search(
-        question, _given(corpus=corpus, index=index, encoder=encoder, top_k=top_k), as_json=json
+        question, dict(corpus=corpus, index=index, encoder=encoder, top_k=top_k), as_json=json
     )
 
 
@@ -91,7 +91,7 @@ def ask(
     """Answer a question, with the sentences that prove it."""
     from ragbot import commands
 
-    settings = _given(corpus=corpus, index=index, encoder=encoder, llm=llm, top_k=top_k)
+    settings = dict(corpus=corpus, index=index, encoder=encoder, llm=llm, top_k=top_k)
     commands.ask(question, settings, as_json=json)
 
 
@@ -106,7 +106,7 @@ def chat(
     """Talk about the documents, question by question."""
     from ragbot import chat
 
-    chat.run(_given(corpus=corpus, index=index, encoder=encoder, llm=llm, top_k=top_k))
+    chat.run(dict(corpus=corpus, index=index, encoder=encoder, llm=llm, top_k=top_k))
 
 
 @app.command()
@@ -125,7 +125,7 @@ def eval(
 
     if not retrieval_only:
         raise ConfigError("Only retrieval can be measured so far: add --retrieval-only.")
-    run.retrieval(questions, _given(corpus=corpus, index=index, encoder=encoder), as_json=json)
+    run.retrieval(questions, dict(corpus=corpus, index=index, encoder=encoder), as_json=json)
 
 
 @app.command()
@@ -138,11 +138,7 @@ def doctor(
     """Show versions, settings, models and the index, and how to mend what is wrong."""
     from ragbot import doctor
 
-    doctor.run(_given(corpus=corpus, index=index, encoder=encoder, llm=llm))
-
-
-def _given(**flags: Any) -> dict[str, Any]:
-    return flags
+    doctor.run(dict(corpus=corpus, index=index, encoder=encoder, llm=llm))
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ import logging
 import math
 import os
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePath
 from threading import Lock
@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ragbot.e5 import MAX_TOKENS, ONNX_FILE, PROMPTS, TOKENIZER_FILE, WEIGHTS_FILE, WORDS
 from ragbot.errors import ModelError
+from ragbot.types import Progress
 
 if TYPE_CHECKING:
     from numpy import float32
     from numpy.typing import NDArray
 
-Progress = Callable[[int, int], None]
 
 _BATCH = 32
 _LIGHT_BATCH = 512  # tokens, padding included: fastest, for paragraphs as for single sentences

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from ragbot.encoder import Encoder
 from ragbot.errors import StoreError
 from ragbot.lexical import Lexical
 from ragbot.text import sentences
-from ragbot.types import Chunk, Document, LeftOut, Paragraph
+from ragbot.types import Chunk, Document, LeftOut, Paragraph, Progress
 
 if TYPE_CHECKING:
     from numpy import float32
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 _LOCK = "writer.lock"
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,12 +191,12 @@ def open_index(folder: Path, encoder_fingerprint: str) -> Index:
 
     Raises StoreError: there is none, it is damaged, of a newer format, or another encoder's.
     """
-    manifest = read_manifest(folder)
+    kept = store.read_manifest(folder)
+    manifest = _manifest(folder, kept)
     if manifest.encoder_fingerprint != encoder_fingerprint:
         raise StoreError(
             f"The index in {folder} was made by another encoder ({manifest.encoder}): {store.MEND}."
         )
-    kept = store.read_manifest(folder)
     try:
         return _load(store.verified(folder, kept), manifest)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
@@ -209,7 +207,10 @@ def open_index(folder: Path, encoder_fingerprint: str) -> Index:
 
 def read_manifest(folder: Path) -> Manifest:
     """What the index in `folder` is, without opening it. Raises StoreError."""
-    kept = store.read_manifest(folder)
+    return _manifest(folder, store.read_manifest(folder))
+
+
+def _manifest(folder: Path, kept: dict[str, Any]) -> Manifest:
     if kept.get("format") != FORMAT:
         raise StoreError(
             f"The index in {folder} is of format {kept.get('format')}, this ragbot reads {FORMAT}: "

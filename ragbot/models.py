@@ -9,16 +9,15 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
 from ragbot.errors import ModelError
 from ragbot.packaged import IDENTITY_FILE, PACKAGED, assemble
+from ragbot.types import Progress
 
 PACKAGED_PREFIX = "packaged:"
 
-Progress = Callable[[int, int], None]
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _EDGE = 1 << 16  # bytes at either end of a weight file that go into its fingerprint

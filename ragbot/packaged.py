@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
@@ -22,8 +22,8 @@ from typing import Literal
 
 from ragbot.e5 import CONVERTER_VERSION, convert
 from ragbot.errors import ModelError
-
-Progress = Callable[[int, int], None]
+from ragbot.store import replace_file, sha256
+from ragbot.types import Progress
 
 IDENTITY_FILE = "ragbot.json"  # in a converted folder: what it was made of, and by which version
 
@@ -157,7 +157,7 @@ def _make(model: Packaged, target: Path, progress: Progress) -> None:
     shutil.rmtree(converted, ignore_errors=True)
     convert(partial, converted)
     (converted / IDENTITY_FILE).write_text(json.dumps({"identity": model.identity}))
-    _publish(converted, target, {name: _sha256(p) for name, p in _files(converted).items()})
+    _publish(converted, target, {name: sha256(p) for name, p in _files(converted).items()})
     partial.unlink()
 
 
@@ -190,11 +190,9 @@ def _publish(made: Path, target: Path, hashes: Mapping[str, str]) -> None:
         name: [path.stat().st_size, path.stat().st_mtime_ns, hashes[name]]
         for name, path in files.items()
     }
-    temporary = _stamp_path(target).with_suffix(".tmp")
-    temporary.write_text(json.dumps(stamp, indent=1), encoding="utf-8")
     # The stamp goes first: a stamp without its model is a model to make, but a model without its
     # stamp could not be told from a damaged one.
-    os.replace(temporary, _stamp_path(target))
+    replace_file(_stamp_path(target), json.dumps(stamp, indent=1))
     if target.is_dir():
         shutil.rmtree(target)
     os.replace(made, target)
@@ -279,17 +277,9 @@ def _untouched(target: Path) -> bool:
 def _unharmed(target: Path) -> bool:
     stamp, files = _stamp(target), _files(target)
     if not stamp or any(
-        name not in files or _sha256(files[name]) != facts[2] for name, facts in stamp.items()
+        name not in files or sha256(files[name]) != facts[2] for name, facts in stamp.items()
     ):
         return False
     for name, facts in stamp.items():  # only touched: its old time saves hashing it next time
         os.utime(files[name], ns=(int(facts[1]), int(facts[1])))
     return True
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_READ):
-            digest.update(block)
-    return digest.hexdigest()

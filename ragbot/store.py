@@ -35,7 +35,7 @@ def publish(folder: Path, write: Callable[[Path], None], facts: Mapping[str, Any
     building = target.with_suffix(".tmp")
     building.mkdir()
     write(building)
-    checksums = {name: _sha256(building / name) for name in _names(building)}
+    checksums = {name: sha256(building / name) for name in _names(building)}
     os.replace(building, target)
     manifest = {**facts, _GENERATION: target.name, _FILES: checksums}
     replace_file(folder / MANIFEST, json.dumps(manifest, indent=2, ensure_ascii=False))
@@ -63,7 +63,7 @@ def verified(folder: Path, manifest: Mapping[str, Any]) -> Path:
     if _names(generation) != sorted(manifest[_FILES]):
         raise ValueError("files are missing or added")
     for name, checksum in manifest[_FILES].items():
-        if _sha256(generation / name) != checksum:
+        if sha256(generation / name) != checksum:
             raise ValueError(f"{name} has changed")
     return generation
 
@@ -86,9 +86,10 @@ def _names(folder: Path) -> list[str]:
     return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal. Raises OSError."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(1 << 20):
+        while block := file.read(1 << 22):
             digest.update(block)
     return digest.hexdigest()

@@ -6,11 +6,14 @@ Nothing is computed here beyond a name for a part of a record, and nothing of ou
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
 Language = Literal["zh-Hant", "zh-Hans", "en"]
 Role = Literal["system", "user", "assistant"]
+Progress = Callable[[int, int], None]
+"""Told (done, total) while a long piece of work goes on."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,19 +27,9 @@ _RUN = re.compile(rf"[{HAN}]+|[^\W_{HAN}]+(?:[.,]\d+)*")
 
 def words(text: str) -> list[str]:
     """Words for lexical search: jieba's search mode for Chinese, folded words for the rest."""
-    return [word for word, _, _ in spans_of_words(fold(text).text)]
-
-
-def spans_of_words(folded: str) -> list[tuple[str, int, int]]:
-    """Words of a folded text, with their spans in it."""
-    found: list[tuple[str, int, int]] = []
-    for match in _RUN.finditer(folded):
-        run, at = match.group(), match.start()
-        if _HAN.match(run):
-            cut = _jieba().tokenize(run, mode="search")
-            found += [(word, at + start, at + end) for word, start, end in cut]
-        else:
-            found.append((run, at, match.end()))
+    found: list[str] = []
+    for run in _RUN.findall(fold(text).text):
+        found += _jieba().cut_for_search(run) if _HAN.match(run) else [run]
     return found
 
 

@@ -16,10 +16,10 @@ from ragbot.corpus import Corpus, corpus_files, load_corpus, missing
 from ragbot.encoder import Encoder, open_encoder
 from ragbot.engines import Engine, connect_engine, open_engine
 from ragbot.errors import CorpusError
-from ragbot.index import Index, Progress, build_index, open_index
+from ragbot.index import Index, build_index, open_index
 from ragbot.models import fingerprint, resolve_encoder, resolve_generator
 from ragbot.store import MANIFEST, replace_file
-from ragbot.types import Chunk
+from ragbot.types import Chunk, Progress
 
 Report = Callable[[str], Progress]
 """Given the name of a piece of long work, gives what to call with (done, total)."""
