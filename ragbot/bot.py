@@ -19,7 +19,7 @@ from ragbot.citations import Citer, gather, stream_sentences
 from ragbot.config import Config, load_config
 from ragbot.engines import Engine, TextStream
 from ragbot.errors import ConfigError
-from ragbot.retriever import Retriever
+from ragbot.retriever import PERFECT, UNRELATED, Retriever
 from ragbot.text import detect_language, detect_script
 from ragbot.types import Answer, Hit, Language, Message, Timings, Usage
 from ragbot.workspace import (
@@ -177,6 +177,7 @@ class RagBot:
             citations=tuple(citer.citations),
             passages=tuple(hits),
             timings=Timings(retrieval_ms, ttft_ms, clock.ms(), *written.tokens),
+            confidence=_confidence(hits),
             raw=written.text,
         )
 
@@ -219,6 +220,12 @@ def standalone(question: str, history: Sequence[Message]) -> str:
     # A follow-up names its subject in an earlier turn; the last question is searched with it.
     asked = [message.content for message in history if message.role == "user"]
     return f"{asked[-1]} {question}" if asked else question
+
+
+def _confidence(hits: Sequence[Hit]) -> float:
+    """The best passage's score between what the unrelated get and the most that can be had."""
+    best = max((hit.score for hit in hits), default=UNRELATED)
+    return round(min(1.0, max(0.0, (best - UNRELATED) / (PERFECT - UNRELATED))), 3)
 
 
 def _language(question: str, history: Sequence[Message], hits: Sequence[Hit]) -> Language:

@@ -57,6 +57,11 @@ class Config(BaseSettings):
     max_tokens: int = Field(320, ge=16, le=4096, description="longest answer, in tokens")
     context: int = Field(4096, ge=1024, le=131072, description="generator's context, in tokens")
     threads: int = Field(0, ge=0, le=512, description="processor threads; 0 takes every core")
+    prompt_cache: bool = Field(
+        True,
+        description="reuse what was read of an earlier prompt: faster, but the wording of an answer"
+        " may then depend on the questions before it",
+    )
     keep_all: bool = Field(False, description="index web-page litter, too")
 
     @classmethod

@@ -21,6 +21,9 @@ from ragbot.types import Hit
 # 0.82 -> 0.33 on English questions over Chinese). Chosen on a coarse grid; 0.05 to 0.3 are alike.
 LEXICAL_WEIGHT = 0.1
 
+# What a passage that has nothing to do with the question scores, about, and a verbatim one.
+UNRELATED, PERFECT = 0.8, 1.0 + LEXICAL_WEIGHT
+
 _CANDIDATES = 50
 
 Expand = Callable[[str], Sequence[str]]
@@ -84,6 +87,6 @@ class Retriever:
 
 
 def fused(candidate: Candidate) -> float:
-    """One score from the three; about 0.8 for the unrelated, 0.9 and more for a good passage."""
+    """One score from the three: UNRELATED or so to PERFECT, 0.9 and more for a good passage."""
     dense = (candidate.passage + candidate.sentence) / 2
     return dense + LEXICAL_WEIGHT * candidate.lexical

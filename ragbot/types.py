@@ -144,6 +144,8 @@ class Answer:
     citations: tuple[Citation, ...]
     passages: tuple[Hit, ...]
     timings: Timings
+    confidence: float = 0.0
+    """How sure, from 0 to 1, that the documents hold the answer."""
     raw: str = field(default="", compare=False)
 
     @property

@@ -52,7 +52,13 @@ def default_engine(config: Config, report: Report = silent) -> Engine:
     if config.engine == "openai" or (config.engine == "auto" and config.base_url):
         return connect_engine(config.llm, config.base_url, config.api_key)
     model = resolve_generator(config.llm, config.cache, report("Preparing the generator"))
-    return open_engine(config.engine, model, context=config.context, threads=config.threads)
+    return open_engine(
+        config.engine,
+        model,
+        context=config.context,
+        threads=config.threads,
+        prompt_cache=config.prompt_cache,
+    )
 
 
 def index_folder(config: Config, encoder: Encoder) -> Path:

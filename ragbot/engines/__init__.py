@@ -10,11 +10,13 @@ from ragbot.errors import ConfigError
 __all__ = ["Engine", "TextStream", "connect_engine", "open_engine"]
 
 
-def open_engine(engine: str, model: str, *, context: int, threads: int) -> Engine:
+def open_engine(
+    engine: str, model: str, *, context: int, threads: int, prompt_cache: bool = True
+) -> Engine:
     """Load `model` (a resolved file, folder or hub id) with `llamacpp` or `transformers`.
 
-    `auto` takes llama.cpp for a GGUF file and transformers for the rest. Raises ModelError,
-    ConfigError.
+    `auto` takes llama.cpp for a GGUF file and transformers for the rest, which never reuses a
+    prompt. Raises ModelError, ConfigError.
     """
     gguf = model.lower().endswith(".gguf")
     if engine == "auto":
@@ -24,7 +26,9 @@ def open_engine(engine: str, model: str, *, context: int, threads: int) -> Engin
             raise ConfigError(f"llama.cpp runs GGUF files, not {model!r}: name one with --llm.")
         from ragbot.engines.llamacpp import LlamaCppEngine
 
-        return LlamaCppEngine(Path(model), context=context, threads=threads)
+        return LlamaCppEngine(
+            Path(model), context=context, threads=threads, prompt_cache=prompt_cache
+        )
     if engine == "transformers":
         from ragbot.engines.hf import HfEngine
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from ragbot.engines.base import TextStream, drain
 from ragbot.errors import ModelError
@@ -28,6 +29,7 @@ class HttpEngine:
         self.base_url = base_url
         self._api_key = api_key or "none"  # the client insists on one; keyless servers ignore it
         self._proxied = proxied
+        self._extra: dict[str, Any] = {}  # what a server understands beyond the OpenAI API
 
     def stream(
         self, messages: Sequence[Message], *, max_tokens: int, cancel: threading.Event | None = None
@@ -41,10 +43,29 @@ class HttpEngine:
         emit: Callable[[str], None],
         stop: threading.Event,
     ) -> Usage:
+        with self._explained():
+            return asyncio.run(self._read(messages, max_tokens, emit, stop))
+
+    def first_token(self, messages: Sequence[Message]) -> dict[str, float]:
+        """The likeliest first tokens of a reply with their log probabilities, up to 20 of them.
+
+        Raises ModelError, also when the server does not give any.
+        """
+        with self._explained():
+            found = asyncio.run(self._likeliest(messages))
+        if not found:
+            raise ModelError(
+                f"The server at {self.base_url} gives no token probabilities: use another for this."
+            )
+        return found
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """What the client raises, as a ModelError that says what to do."""
         import openai
 
         try:
-            return asyncio.run(self._read(messages, max_tokens, emit, stop))
+            yield
         except openai.APITimeoutError as error:
             raise ModelError(
                 f"The server at {self.base_url} did not answer in time: see whether it is "
@@ -88,12 +109,13 @@ class HttpEngine:
         usage = Usage()
         reply = await client.chat.completions.create(
             model=self.name,
-            messages=[cast(Any, {"role": m.role, "content": m.content}) for m in messages],
+            messages=_as_sent(messages),
             max_tokens=max_tokens,
             temperature=0.0,
             seed=0,
             stream=True,
             stream_options={"include_usage": True},
+            extra_body=self._extra,
         )
         async for part in reply:
             if part.usage:
@@ -101,6 +123,21 @@ class HttpEngine:
             if part.choices and part.choices[0].delta.content:
                 emit(part.choices[0].delta.content)
         return usage
+
+    async def _likeliest(self, messages: Sequence[Message]) -> dict[str, float]:
+        async with self._client() as client:
+            reply = await client.chat.completions.create(
+                model=self.name,
+                messages=_as_sent(messages),
+                max_tokens=1,
+                temperature=0.0,
+                logprobs=True,
+                top_logprobs=20,
+                extra_body=self._extra,
+            )
+        logprobs = reply.choices[0].logprobs
+        tokens = logprobs.content if logprobs else None
+        return {top.token: top.logprob for top in tokens[0].top_logprobs} if tokens else {}
 
     def _client(self) -> AsyncOpenAI:
         import openai
@@ -113,6 +150,10 @@ class HttpEngine:
             # A model on this machine must not be looked for through a proxy.
             http_client=openai.DefaultAsyncHttpxClient(trust_env=self._proxied),
         )
+
+
+def _as_sent(messages: Sequence[Message]) -> list[Any]:
+    return [{"role": message.role, "content": message.content} for message in messages]
 
 
 def _refusal(base_url: str, model: str, error: object) -> str:
