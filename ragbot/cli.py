@@ -1,18 +1,19 @@
 """The `ragbot` command: parse, call one function, print.
 
 What was asked for goes to standard output, everything else to standard error. Exit codes: 0 done,
-2 the user can mend it (one sentence says how), 130 interrupted.
+1 an evaluation falls short, 2 the user can mend it (one sentence says how), 130 interrupted.
 """
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import typer
+from typer.core import TyperGroup
 
-from ragbot.errors import ConfigError, RagbotError
+from ragbot.errors import RagbotError
 
 app = typer.Typer(
     name="ragbot",
@@ -109,23 +110,93 @@ def chat(
     chat.run(dict(corpus=corpus, index=index, encoder=encoder, llm=llm, top_k=top_k))
 
 
-@app.command()
-def eval(
-    questions: Annotated[Path, typer.Argument(help="Question set, JSON Lines.")],
+class DefaultGroup(TyperGroup):
+    """A group that takes what does not begin with a command's name for its command `run`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if not args or args[0] not in self.commands:
+            args = ["run", *args]
+        return list(super().parse_args(ctx, args))
+
+
+evaluation = typer.Typer(cls=DefaultGroup)
+app.add_typer(
+    evaluation, name="eval", help="Measure how well a question set is answered; compare two runs."
+)
+
+
+@evaluation.command()
+def run(
+    questions: Annotated[Path, typer.Argument(help="Question set: JSON Lines, CSV, bare .txt.")],
     corpus: CorpusOption = None,
     index: IndexOption = None,
     encoder: EncoderOption = None,
+    llm: LlmOption = None,
+    top_k: TopKOption = None,
+    out: Annotated[
+        Optional[Path], typer.Option("--out", "-o", help="Folder for record, summary and report.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the interrupted run in --out.")
+    ] = False,
     retrieval_only: Annotated[
         bool, typer.Option("--retrieval-only", help="Measure what is found, ask nothing.")
     ] = False,
+    limit: Annotated[
+        Optional[int], typer.Option("--limit", "-n", min=1, help="Draw so many questions.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="For what is drawn.")] = 0,
+    types: Annotated[
+        Optional[list[str]], typer.Option("--types", help="Of these types only: a,b.")
+    ] = None,
+    langs: Annotated[
+        Optional[list[str]], typer.Option("--langs", help="In these languages only: en,zh-Hant.")
+    ] = None,
+    noise: Annotated[
+        int, typer.Option("--noise", min=0, max=46, help="Useless passages added to each prompt.")
+    ] = 0,
+    remove_gold: Annotated[
+        bool, typer.Option("--remove-gold", help="Hide the gold paragraphs: refusing is right.")
+    ] = False,
+    checker: Annotated[
+        str, typer.Option("--checker", help="Model that judges support; empty for none.")
+    ] = "packaged:qwen2.5-coder-1.5b",
+    fail_under: Annotated[
+        Optional[list[str]],
+        typer.Option("--fail-under", help="METRIC=VALUE; exit code 1 below it. Repeatable."),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Measure how well a question set is answered over a corpus."""
-    from ragbot.evaluation import run
+    """Measure how well a question set is answered over a corpus.
 
-    if not retrieval_only:
-        raise ConfigError("Only retrieval can be measured so far: add --retrieval-only.")
-    run.retrieval(questions, dict(corpus=corpus, index=index, encoder=encoder), as_json=json)
+    `ragbot eval compare A B` says what differs between two runs.
+    """
+    from ragbot.evaluation import command
+
+    selection = command.Selection(_listed(types), _listed(langs), limit, seed)
+    conditions = command.Conditions(noise, remove_gold)
+    plan = command.Plan(questions, selection, conditions, retrieval_only, checker)
+    flags = dict(corpus=corpus, index=index, encoder=encoder, llm=llm, top_k=top_k)
+    output = command.Output(out, resume, tuple(fail_under or ()), json)
+    if not command.evaluate(plan, flags, output):
+        raise typer.Exit(1)
+
+
+@evaluation.command()
+def compare(
+    a: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    b: Annotated[Path, typer.Argument(help="Folder of another.")],
+    html: Annotated[Optional[Path], typer.Option("--html", help="Also as a page.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Say what differs between two runs, and whether it is more than luck."""
+    from ragbot.evaluation import command
+
+    command.show_comparison(a, b, html, as_json=json)
+
+
+def _listed(values: Optional[list[str]]) -> tuple[str, ...]:
+    return tuple(part.strip() for part in ",".join(values or ()).split(",") if part.strip())
 
 
 @app.command()

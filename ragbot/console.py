@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from ragbot.types import Answer, Citation, Finding, Hit, LeftOut
+from ragbot.types import Answer, Citation, Finding, Hit, LeftOut, Progress
 from ragbot.workspace import Report
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+_LINE_SECONDS = 30.0  # between two lines of progress where there is no terminal
+_ESTIMATE_SECONDS = 600.0  # over which speed is taken: an answer alone may take ten
 _EXCERPT = 400  # characters of a passage that a listing shows
 
 
@@ -130,13 +133,56 @@ def print_findings(findings: Iterable[Finding]) -> None:
             console.print(f"    to mend it: {finding.remedy}", style="bold", markup=False)
 
 
+def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Figures in columns, the first one to the left, the others to the right."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for number, head in enumerate(heads):
+        table.add_column(head, justify="right" if number else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    out().print(table)
+
+
+def countdown(report: Report, label: str) -> Progress:
+    """A progress bar with the time left; where there is no terminal, a line every half minute."""
+    if sys.stderr.isatty():
+        return report(label)
+    start = last = time.monotonic()
+    first: int | None = None
+
+    def update(done: int, total: int) -> None:
+        nonlocal first, last
+        first = done if first is None else first
+        now = time.monotonic()
+        if done > first and now - last >= _LINE_SECONDS:
+            last = now
+            left = (now - start) / (done - first) * (total - done)
+            err().print(f"{label}: {done} of {total}, about {left / 60:.0f} min left", markup=False)
+
+    return update
+
+
 @contextmanager
 def progress() -> Iterator[Report]:
     """Progress bars on standard error while the block runs; none when it is not a terminal."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich import progress as bar
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err(), transient=True, disable=not sys.stderr.isatty()) as bars:
+    columns = (
+        bar.TextColumn("{task.description}"),
+        bar.BarColumn(),
+        bar.MofNCompleteColumn(),
+        bar.TimeRemainingColumn(),
+    )
+    with bar.Progress(
+        *columns,
+        console=err(),
+        transient=True,
+        disable=not sys.stderr.isatty(),
+        speed_estimate_period=_ESTIMATE_SECONDS,
+    ) as bars:
 
         def report(label: str) -> Any:
             task = bars.add_task(label, total=None, visible=False)

@@ -1,40 +1,162 @@
-"""Ask a question set and report. So far: what retrieval finds."""
+"""Ask a question set, judge each answer, and leave record, summary and report in a folder.
+
+The answers come from the same bot that readers use. They are judged by code of their own.
+"""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
+import hashlib
+import os
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ragbot import console
 from ragbot.bot import RagBot, standalone
-from ragbot.config import load_config
-from ragbot.evaluation.questions import load_questions
-from ragbot.evaluation.retrieval import DEPTH, NAMES, Ranked, mean, retrieval_figures
+from ragbot.config import Config
+from ragbot.evaluation.conditions import Conditions, as_judged, disturbed
+from ragbot.evaluation.questions import Question, Selection, load_questions, select
+from ragbot.evaluation.records import Record
+from ragbot.evaluation.retrieval import CHUNKS_A_PARAGRAPH, DEPTH
+from ragbot.evaluation.scoring import Library, Outcome, judged
+from ragbot.evaluation.support import Support, entailment
+from ragbot.retriever import Retriever
 from ragbot.types import Message
+from ragbot.workspace import Report, default_engine
 
-_CHUNKS_A_PARAGRAPH = 3  # asked for, so that ten paragraphs come up though some are in parts
+CHECKER = "packaged:qwen2.5-coder-1.5b"
+
+# What a figure may depend on.
+_LIBRARIES = ("ragbot", "xllamacpp", "onnxruntime", "faiss-cpu", "bm25s", "jieba", "transformers")
+# Settings that say where things lie, or what is secret, and change no figure.
+_PLACES = {"corpus", "index", "cache", "encoder", "llm", "base_url", "api_key", "threads"}
 
 
-def retrieval(questions: Path, flags: Mapping[str, Any], *, as_json: bool) -> None:
-    """Print recall@k, MRR and nDCG of the questions over the corpus. Raises RagbotError."""
-    asked = load_questions(questions)
-    with console.progress() as report:
-        bot = RagBot.from_corpus(config=load_config(flags), report=report)
-        update = report("Searching")
-        start = time.perf_counter()
-        results = []
-        for number, question in enumerate(asked, start=1):
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be evaluated: which questions, under what conditions, with what figures."""
+
+    questions: Path
+    selection: Selection = field(default_factory=Selection)
+    conditions: Conditions = field(default_factory=Conditions)
+    retrieval_only: bool = False
+    checker: str = CHECKER
+
+
+class Evaluation:
+    """A plan with everything it needs, opened. Raises RagbotError for whatever cannot be."""
+
+    def __init__(self, plan: Plan, config: Config, report: Report):
+        self.plan = plan
+        self.asked = select(load_questions(plan.questions), plan.selection)
+        # A prompt is read anew for each question: an answer must not depend on the one before.
+        self.config = config.model_copy(update={"prompt_cache": False})
+        self._report = report
+        self.bot = RagBot.from_corpus(config=self.config, report=report)
+        self.library = Library.of(self.bot.retriever.index)
+        self.asked = [self.library.place(question) for question in self.asked]
+        self._bot = self._under_conditions()
+
+    def records(self, done: Mapping[str, Record]) -> Iterator[Record]:
+        """The records of the questions that are not done yet, each as it is finished."""
+        support: Support | None = None
+        for question in self.asked:
+            if question.id in done:
+                continue
+            if not self.plan.retrieval_only:
+                support = support or self._support()
+            expected = as_judged(question, self.plan.conditions)
+            yield judged(expected, self._outcome(question), self.library, support)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Everything the answers depend on, and nothing of this machine but what they depend on."""
+        manifest = self.bot.retriever.index.manifest
+        settings = self.config.model_dump(mode="json", exclude=_PLACES)
+        return {
+            "models": {
+                "encoder": _named(self.config.encoder),
+                "encoder_fingerprint": manifest.encoder_fingerprint,
+                "llm": None if self.plan.retrieval_only else _named(self.config.llm),
+                "checker": None if self.plan.retrieval_only else _named(self.plan.checker) or None,
+            },
+            "settings": settings | {"threads": self.config.threads or os.cpu_count()},
+            "versions": {"python": platform.python_version()}
+            | {name: version(name) for name in _LIBRARIES},
+            "corpus": {
+                "name": self.config.corpus.name,
+                "fingerprint": manifest.corpus_fingerprint,
+                "chunks": manifest.chunks,
+            },
+            "questions": {
+                "name": self.plan.questions.name,
+                "fingerprint": _digest(self.asked),
+                "n": len(self.asked),
+                "types": list(self.plan.selection.types),
+                "langs": list(self.plan.selection.langs),
+                "limit": self.plan.selection.limit,
+            },
+            "conditions": asdict(self.plan.conditions),
+            "retrieval_only": self.plan.retrieval_only,
+            "seed": self.plan.selection.seed,
+        }
+
+    def passages(self) -> Mapping[str, str]:
+        """The text of every paragraph, by `DOCUMENT#NUMBER`."""
+        return {f"{doc}#{number}": text for (doc, number), text in self.library.texts.items()}
+
+    def _outcome(self, question: Question) -> Outcome:
+        history = [Message(turn.role, turn.content) for turn in question.history]
+        query = standalone(question.question, history)
+        plain = self._bot.retriever if self.plan.conditions.remove_gold else self.bot.retriever
+        hits = plain.search(query, limit=DEPTH * CHUNKS_A_PARAGRAPH)
+        if self.plan.retrieval_only:
+            return Outcome(hits, hits[: self.config.top_k])
+        answer = self._bot.ask(question.question, history=history)
+        return Outcome(hits, answer.passages, answer)
+
+    def _under_conditions(self) -> RagBot:
+        conditions, plain = self.plan.conditions, self.bot.retriever
+        if conditions == Conditions():
+            return self.bot
+        gold: dict[str, list[tuple[str, int]]] = {}
+        for question in self.asked:
             history = [Message(turn.role, turn.content) for turn in question.history]
-            query = standalone(question.question, history)
-            hits = bot.retriever.search(query, limit=DEPTH * _CHUNKS_A_PARAGRAPH)
-            results.append(Ranked(question, hits))
-            update(number, len(asked))
-    figures = {name: mean(values) for name, values in retrieval_figures(results).items()}
-    seconds = time.perf_counter() - start
-    if as_json:
-        console.print_json({"n": len(asked), "seconds": round(seconds, 1), "retrieval": figures})
-        return
-    shown = "  ".join(f"{name} {figures[name]:.3f}" for name in NAMES)
-    console.out().print(f"{questions.name}: {shown}  ({len(asked)} questions, {seconds:.0f} s)")
+            places = [(place.doc, place.paragraph) for place in question.gold]
+            gold.setdefault(standalone(question.question, history), []).extend(places)
+        top_k, seed = self.config.top_k, self.plan.selection.seed
+        return RagBot(
+            Retriever(
+                plain.index,
+                plain.encoder,
+                rerank=disturbed(gold, conditions, top_k, seed),
+            ),
+            lambda: self.bot.engine,
+            top_k=top_k + conditions.noise,
+            max_tokens=self.config.max_tokens,
+            context=self.config.context,
+        )
+
+    def _support(self) -> Support | None:
+        if not self.plan.checker:
+            return None
+        wanted = self.config.model_copy(
+            update={"llm": self.plan.checker, "engine": "auto", "base_url": ""}
+        )
+        same = wanted.llm == self.config.llm and not self.config.base_url
+        engine = self.bot.engine if same else default_engine(wanted, self._report)
+        first_token = getattr(engine, "first_token", None)
+        return entailment(first_token) if first_token else None
+
+
+def _named(model: str) -> str:
+    """A model's name without the folder it lies in, which is of this machine."""
+    return Path(model).name if Path(model).exists() else model
+
+
+def _digest(questions: Sequence[Question]) -> str:
+    digest = hashlib.sha256()
+    for question in questions:
+        digest.update(question.model_dump_json().encode() + b"\n")
+    return digest.hexdigest()
