@@ -17,7 +17,7 @@ from ragbot.evaluation.metrics import RATES
 from ragbot.evaluation.questions import Selection
 from ragbot.evaluation.records import REPORT, Record, Run, writing
 from ragbot.evaluation.report import comparison_report, run_report
-from ragbot.evaluation.run import Evaluation, Plan
+from ragbot.evaluation.run import Evaluation, Plan, open_evaluation
 from ragbot.evaluation.summary import figure, shortfalls, summarise, thresholds
 from ragbot.store import replace_file
 from ragbot.types import Progress
@@ -46,7 +46,7 @@ def evaluate(plan: Plan, flags: Mapping[str, Any], output: Output) -> bool:
         writing(output.folder) if output.folder else nullcontext() as run,
         console.progress() as report,
     ):
-        evaluation = Evaluation(plan, load_config(flags), report)
+        evaluation = open_evaluation(plan, load_config(flags), report)
         config = evaluation.fingerprint()
         records = _records(evaluation, run, output.resume, console.countdown(report, "Asking"))
         summary = summarise(records, config)

@@ -48,11 +48,10 @@ def facts_held(answer: str, facts: Sequence[Sequence[str]]) -> list[bool]:
 
 
 def _holds(answer: str, form: str) -> bool:
-    plain_form, plain_answer = _plain(form), _plain(answer)
-    counted_form = _counted(plain_form)
+    form, answer = _counted(_plain(form)), _plain(answer)
     # 百年 is no number by itself but part of one in 一百年: what holds no number stays as written.
-    text = plain_answer if counted_form == plain_form else _counted(plain_answer)
-    wanted, (found, starts) = _squeezed(counted_form)[0], _squeezed(text)
+    text = _counted(answer) if any(map(str.isdigit, form)) else answer
+    wanted, (found, starts) = _squeezed(form)[0], _squeezed(text)
     at = found.find(wanted) if wanted else -1
     while at >= 0:
         if _stands_alone(found, starts, at, wanted):
@@ -185,8 +184,8 @@ def in_language(answer: str, lang: Language) -> bool:
 
     Chinese is in the script of which it has more characters that the other one lacks.
     """
-    han = _HAN_CHAR.findall(answer)
-    latin = re.findall("[A-Za-z]+", answer)
+    han: list[str] = _HAN_CHAR.findall(answer)
+    latin: list[str] = re.findall("[A-Za-z]+", answer)
     if lang == "en":
         letters = sum(map(len, latin)) + len(han)
         return len(han) <= _MOST_HAN_IN_ENGLISH * letters

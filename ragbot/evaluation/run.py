@@ -8,14 +8,15 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ragbot.bot import RagBot, standalone
 from ragbot.config import Config
+from ragbot.engines.llamacpp import LlamaCppEngine
 from ragbot.evaluation.conditions import Conditions, as_judged, disturbed
 from ragbot.evaluation.questions import Question, Selection, load_questions, select
 from ragbot.evaluation.records import Record
@@ -46,18 +47,26 @@ class Plan:
 
 
 class Evaluation:
-    """A plan with everything it needs, opened. Raises RagbotError for whatever cannot be."""
+    """A plan with everything it needs. Raises ConfigError for gold that the corpus leaves open.
 
-    def __init__(self, plan: Plan, config: Config, report: Report):
+    `open_support` is called when the first answer is to be judged; it gives None for no judge.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        asked: Sequence[Question],
+        config: Config,
+        bot: RagBot,
+        open_support: Callable[[], Support | None] = lambda: None,
+    ):
         self.plan = plan
-        self.asked = select(load_questions(plan.questions), plan.selection)
-        # A prompt is read anew for each question: an answer must not depend on the one before.
-        self.config = config.model_copy(update={"prompt_cache": False})
-        self._report = report
-        self.bot = RagBot.from_corpus(config=self.config, report=report)
-        self.library = Library.of(self.bot.retriever.index)
-        self.asked = [self.library.place(question) for question in self.asked]
-        self._bot = self._under_conditions()
+        self.config = config
+        self.library = Library.of(bot.retriever.index)
+        self.asked = [self.library.place(question) for question in asked]
+        self._bot = bot
+        self._asked_bot = self._under_conditions()
+        self._open_support = open_support
 
     def records(self, done: Mapping[str, Record]) -> Iterator[Record]:
         """The records of the questions that are not done yet, each as it is finished."""
@@ -66,13 +75,13 @@ class Evaluation:
             if question.id in done:
                 continue
             if not self.plan.retrieval_only:
-                support = support or self._support()
+                support = support or self._open_support()
             expected = as_judged(question, self.plan.conditions)
             yield judged(expected, self._outcome(question), self.library, support)
 
     def fingerprint(self) -> dict[str, Any]:
         """Everything the answers depend on, and nothing of this machine but what they depend on."""
-        manifest = self.bot.retriever.index.manifest
+        manifest = self._bot.retriever.index.manifest
         settings = self.config.model_dump(mode="json", exclude=_PLACES)
         return {
             "models": {
@@ -109,17 +118,18 @@ class Evaluation:
     def _outcome(self, question: Question) -> Outcome:
         history = [Message(turn.role, turn.content) for turn in question.history]
         query = standalone(question.question, history)
-        plain = self._bot.retriever if self.plan.conditions.remove_gold else self.bot.retriever
-        hits = plain.search(query, limit=DEPTH * CHUNKS_A_PARAGRAPH)
+        # Noise is for the prompt alone; what is taken away cannot be found either.
+        searched = self._asked_bot if self.plan.conditions.remove_gold else self._bot
+        hits = searched.retriever.search(query, limit=DEPTH * CHUNKS_A_PARAGRAPH)
         if self.plan.retrieval_only:
             return Outcome(hits, hits[: self.config.top_k])
-        answer = self._bot.ask(question.question, history=history)
+        answer = self._asked_bot.ask(question.question, history=history)
         return Outcome(hits, answer.passages, answer)
 
     def _under_conditions(self) -> RagBot:
-        conditions, plain = self.plan.conditions, self.bot.retriever
+        conditions, plain = self.plan.conditions, self._bot.retriever
         if conditions == Conditions():
-            return self.bot
+            return self._bot
         gold: dict[str, list[tuple[str, int]]] = {}
         for question in self.asked:
             history = [Message(turn.role, turn.content) for turn in question.history]
@@ -132,22 +142,29 @@ class Evaluation:
                 plain.encoder,
                 rerank=disturbed(gold, conditions, top_k, seed),
             ),
-            lambda: self.bot.engine,
+            lambda: self._bot.engine,
             top_k=top_k + conditions.noise,
             max_tokens=self.config.max_tokens,
             context=self.config.context,
         )
 
-    def _support(self) -> Support | None:
-        if not self.plan.checker:
+
+def open_evaluation(plan: Plan, config: Config, report: Report) -> Evaluation:
+    """The plan over the configured corpus, with the configured models. Raises RagbotError."""
+    asked = select(load_questions(plan.questions), plan.selection)  # mistakes are told first
+    # A prompt is read anew for each question: an answer must not depend on the one before.
+    config = config.model_copy(update={"prompt_cache": False})
+    bot = RagBot.from_corpus(config=config, report=report)
+
+    def open_support() -> Support | None:
+        if not plan.checker:
             return None
-        wanted = self.config.model_copy(
-            update={"llm": self.plan.checker, "engine": "auto", "base_url": ""}
-        )
-        same = wanted.llm == self.config.llm and not self.config.base_url
-        engine = self.bot.engine if same else default_engine(wanted, self._report)
-        first_token = getattr(engine, "first_token", None)
-        return entailment(first_token) if first_token else None
+        checking = config.model_copy(update={"llm": plan.checker, "engine": "llamacpp"})
+        shared = config.llm == plan.checker and isinstance(bot.engine, LlamaCppEngine)
+        engine = bot.engine if shared else default_engine(checking, report)
+        return entailment(cast(LlamaCppEngine, engine).first_token)
+
+    return Evaluation(plan, asked, config, bot, open_support)
 
 
 def _named(model: str) -> str:
