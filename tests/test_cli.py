@@ -15,9 +15,6 @@ import pytest
 from ragbot.chat import Chat
 from ragbot.config import default_cache, load_config
 from ragbot.doctor import examine
-from ragbot.evaluation.questions import load_questions
-from ragbot.evaluation.retrieval import Ranked, mean, retrieval_figures
-from ragbot.types import Chunk, Hit
 from tests.conftest import ARTICLE
 from tests.fakes import FakeEngine
 from tests.test_bot import ARTICLE as TEXT
@@ -148,48 +145,6 @@ def test_markup_in_a_document_is_text(
     talk.handle("價格是多少？")
     talk.handle("/sources")
     assert "[bold]五元[/bold]" in capsys.readouterr().out
-
-
-# --- question sets ---------------------------------------------------------------------------
-
-
-def test_recall_and_rank_by_hand(tmp_path: Path) -> None:
-    path = tmp_path / "q.jsonl"
-    lines = [
-        {"id": "a", "question": "?", "gold_paragraphs": [1, 7]},
-        {"id": "b", "question": "?", "gold": [{"doc": "d", "paragraph": 2}]},
-        {"id": "c", "question": "?", "gold_paragraphs": [9]},
-        {"id": "d", "question": "?", "answerable": False, "gold_paragraphs": []},
-    ]
-    path.write_text("\n".join(json.dumps(line) for line in lines), encoding="utf-8")
-    hits = [Hit(n, 1 / n, Chunk("d", p, 0, 1, "x")) for n, p in enumerate((1, 1, 2, 3), start=1)]
-    results = [Ranked(question, hits) for question in load_questions(path)]
-    figures = retrieval_figures(results)
-    assert figures["recall@1"] == {"a": 1.0, "b": 0.0, "c": 0.0}
-    assert figures["recall@3"]["b"] == 1.0
-    assert figures["mrr@10"]["b"] == pytest.approx(1 / 2)  # paragraph 1 came twice, and counts once
-    assert mean(figures["recall@10"]) == pytest.approx(2 / 3)
-    assert mean({}) == 0.0
-
-
-@pytest.mark.parametrize(
-    ("line", "said"),
-    [
-        ("{", "Line 2 .* is not JSON"),
-        ('{"question": "?"}', "Line 2 .*: id: Field required"),
-        ('{"id": "x", "question": ""}', "Line 2 .*: question"),
-        ('{"id": "x", "question": "?", "lang": "fr"}', "Line 2 .*: lang"),
-        ('{"id": "x", "question": "?", "gold_paragraphs": [0]}', "Line 2 .*: gold"),
-        ('{"id": "x", "question": "?", "gold_paragraphs": 3}', "Line 2 .*gold_paragraphs"),
-        ('{"id": "a", "question": "?"}', "'a' stands twice"),
-        ("[]", "Line 2"),
-    ],
-)
-def test_a_malformed_line_is_named(tmp_path: Path, line: str, said: str) -> None:
-    path = tmp_path / "q.jsonl"
-    path.write_text('{"id": "a", "question": "?"}\n' + line, encoding="utf-8")
-    with pytest.raises(Exception, match=said):
-        load_questions(path)
 
 
 # --- with the packaged models ----------------------------------------------------------------

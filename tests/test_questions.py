@@ -28,7 +28,10 @@ def test_everything_the_format_has_is_understood(tmp_path: Path) -> None:
         "lang": "zh-Hant",
         "type": "followup",
         "question": "那是哪一年？",
-        "history": [{"role": "user", "content": "誰建的？"}, {"role": "assistant", "content": "他。[1]"}],
+        "history": [
+            {"role": "user", "content": "誰建的？"},
+            {"role": "assistant", "content": "他。[1]"},
+        ],
         "answerable": True,
         "gold_paragraphs": [3, 4],
         "gold": [{"doc": "b.txt", "paragraph": 1}],
@@ -56,7 +59,10 @@ def test_everything_the_format_has_is_understood(tmp_path: Path) -> None:
         ('{"id": "x", "question": "a?", "gold_paragraphs": [0]}', "Line 2 .*: gold"),
         ('{"id": "x", "question": "a?", "gold_paragraphs": 3}', "Line 2 .*gold_paragraphs"),
         ('{"id": "x", "question": "a?", "must_include": ["84"]}', "Line 2 .*: must_include"),
-        ('{"id": "x", "question": "a?", "must_include": [["。"]]}', "Line 2 .*: must_include: each"),
+        (
+            '{"id": "x", "question": "a?", "must_include": [["。"]]}',
+            "Line 2 .*: must_include: each",
+        ),
         ('{"id": "x", "question": "a?", "history": [{"role": "system"}]}', "Line 2 .*: history"),
         ('{"id": "a", "question": "a?"}', "Line 2 .*'a' stands twice"),
         ("[]", "Line 2"),
@@ -123,7 +129,9 @@ def test_no_text_is_one_sentence(tmp_path: Path, data: bytes) -> None:
 
 def made(*langs: str) -> list[Question]:
     return [
-        Question.model_validate({"id": str(n), "question": "who?", "lang": lang, "type": f"t{n % 2}"})
+        Question.model_validate(
+            {"id": str(n), "question": "who?", "lang": lang, "type": f"t{n % 2}"}
+        )
         for n, lang in enumerate(langs)
     ]
 
@@ -141,7 +149,9 @@ def test_types_and_languages_choose() -> None:
     questions = made("en", "zh-Hant", "en", "zh-Hans")
     assert [q.id for q in select(questions, Selection(langs=("en",)))] == ["0", "2"]
     assert [q.id for q in select(questions, Selection(types=("t1",), langs=("zh-Hans",)))] == ["3"]
-    with pytest.raises(ConfigError, match="No question has langs fr: there are en, zh-Hans, zh-Hant"):
+    with pytest.raises(
+        ConfigError, match="No question has langs fr: there are en, zh-Hans, zh-Hant"
+    ):
         select(questions, Selection(langs=("fr",)))
     with pytest.raises(ConfigError, match="both"):
         select(questions, Selection(types=("t0",), langs=("zh-Hans",)))

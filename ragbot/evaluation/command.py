@@ -15,14 +15,14 @@ from ragbot.evaluation.compare import compare
 from ragbot.evaluation.conditions import Conditions
 from ragbot.evaluation.metrics import RATES
 from ragbot.evaluation.questions import Selection
-from ragbot.evaluation.records import REPORT, Record, Run, writing
+from ragbot.evaluation.records import REPORT, Run, writing
 from ragbot.evaluation.report import comparison_report, run_report
 from ragbot.evaluation.run import Evaluation, Plan, open_evaluation
 from ragbot.evaluation.summary import figure, shortfalls, summarise, thresholds
 from ragbot.store import replace_file
 from ragbot.types import Progress
 
-__all__ = ["Conditions", "Output", "Plan", "Selection", "evaluate", "show_comparison"]
+__all__ = ["Conditions", "Output", "Plan", "Selection", "conduct", "evaluate", "show_comparison"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +42,11 @@ def evaluate(plan: Plan, flags: Mapping[str, Any], output: Output) -> bool:
         raise ConfigError("Answers take long and are kept: name a folder for them with --out.")
     if output.folder is None and output.resume:
         raise ConfigError("Name the folder of the run that is to go on with --out.")
-    with (
-        writing(output.folder) if output.folder else nullcontext() as run,
-        console.progress() as report,
-    ):
+    if output.folder and not output.resume:
+        Run(output.folder).require_none()
+    with console.progress() as report:
         evaluation = open_evaluation(plan, load_config(flags), report)
-        config = evaluation.fingerprint()
-        records = _records(evaluation, run, output.resume, console.countdown(report, "Asking"))
-        summary = summarise(records, config)
-        if run:
-            run.finish(summary, run_report(summary, records, evaluation.passages()))
+        summary = conduct(evaluation, output, console.countdown(report, "Asking"))
     short = shortfalls(summary, least)
     _print(summary, output)
     for sentence in short:
@@ -59,17 +54,22 @@ def evaluate(plan: Plan, flags: Mapping[str, Any], output: Output) -> bool:
     return not short
 
 
-def _records(
-    evaluation: Evaluation, run: Run | None, resume: bool, progress: Progress
-) -> list[Record]:
-    done = run.begin(evaluation.fingerprint(), resume=resume) if run else {}
-    progress(len(done), len(evaluation.asked))
-    for record in evaluation.records(done):
-        if run:
-            run.add(record)
-        done[record.id] = record
+def conduct(evaluation: Evaluation, output: Output, progress: Progress) -> dict[str, Any]:
+    """Ask what is not answered yet, keep it in the folder, and give the summary. RagbotError."""
+    config = evaluation.fingerprint()
+    with writing(output.folder) if output.folder else nullcontext() as run:
+        done = run.begin(config, resume=output.resume) if run else {}
         progress(len(done), len(evaluation.asked))
-    return [done[question.id] for question in evaluation.asked]
+        for record in evaluation.records(done):
+            if run:
+                run.add(record)
+            done[record.id] = record
+            progress(len(done), len(evaluation.asked))
+        records = [done[question.id] for question in evaluation.asked]
+        summary = summarise(records, config)
+        if run:
+            run.finish(summary, run_report(summary, records, evaluation.passages()))
+    return summary
 
 
 def _print(summary: Mapping[str, Any], output: Output) -> None:

@@ -97,24 +97,34 @@ class Run:
     def __init__(self, folder: Path):
         self.folder = folder
 
+    def require_none(self) -> None:
+        """Raise ConfigError when the folder holds a run, or is none."""
+        if self.folder.exists() and not self.folder.is_dir():
+            raise ConfigError(f"{self.folder} is a file: name a folder with --out.")
+        if any((self.folder / name).exists() for name in (CONFIG, ANSWERS, SUMMARY)):
+            raise ConfigError(
+                f"{self.folder} holds a run already: add --resume to go on with it, or name "
+                "another folder with --out."
+            )
+
     def begin(self, config: Mapping[str, Any], *, resume: bool) -> dict[str, Record]:
         """Make the folder this run's, and give the records it holds already, by question id.
 
         Raises ConfigError when it holds another run, StoreError when it cannot be written.
         """
+        if not resume:
+            self.require_none()
         kept = _read_json(self.folder / CONFIG)
-        if kept is not None and not resume:
-            raise ConfigError(
-                f"{self.folder} holds a run already: add --resume to go on with it, or name "
-                "another folder with --out."
-            )
         if kept is not None and kept != config:
             differs = ", ".join(differences(kept, config))
             raise ConfigError(
                 f"The run in {self.folder} was begun otherwise ({differs}): name another folder "
                 "with --out."
             )
-        replace_file(self.folder / CONFIG, _pretty(config))
+        try:
+            replace_file(self.folder / CONFIG, _pretty(config))
+        except OSError as error:
+            raise StoreError(_unwritable(self.folder, error)) from error
         return {record.id: record for record in self.records(mend=True)}
 
     def add(self, record: Record) -> None:

@@ -48,7 +48,8 @@ def log_odds(first_token: FirstToken, claim: str, text: str) -> float:
     premise, hypothesis = " ".join(text.split()), " ".join(claim.split())
     asked = f"Premise: {premise}\nHypothesis: {hypothesis}\nRelation:"
     said = first_token([Message("system", _INSTRUCTION), Message("user", asked)])
-    return _likeliest(said, _YES) - _likeliest(said, _NO)
+    entailed = _likeliest(said, _YES)
+    return entailed - _likeliest(said, _NO) if entailed > _UNSEEN else _UNSEEN
 
 
 def _likeliest(said: Mapping[str, float], words: Sequence[str]) -> float:
