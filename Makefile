@@ -4,9 +4,9 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 SHARED ?= ../shared
-SETS = xquad_zh:xquad_zh xquad_en:xquad_en drcd_dev:drcd_dev xquad_zh:xquad_zh_asked_en xquad_en:xquad_en_asked_zh
+SETS = xquad_zh xquad_en drcd_dev xquad_zh_asked_en xquad_en_asked_zh
 
-.PHONY: run install test lint check notebooks recall clean
+.PHONY: run install test lint check notebooks recall agreement baseline clean
 
 run: install
 	@$(BIN)/ragbot index
@@ -30,8 +30,23 @@ check: $(VENV)/installed-dev
 
 # What retrieval finds on the five shared question sets.
 recall: $(VENV)/installed
-	@for pair in $(SETS); do $(BIN)/ragbot eval $(SHARED)/bench/$${pair#*:}.questions.jsonl \
-	  --corpus $(SHARED)/bench/$${pair%:*}.corpus.txt --retrieval-only || exit; done
+	@for set in $(SETS); do echo; echo $$set; $(BIN)/ragbot eval --retrieval-only \
+	  $(SHARED)/bench/$$set.questions.jsonl \
+	  --corpus $(SHARED)/bench/$${set%_asked*}.corpus.txt || exit; done
+
+# The judge of support against hand labels.
+agreement: $(VENV)/installed-dev
+	$(BIN)/python scripts/measure_agreement.py
+
+# The figures that later work is compared with (docs/results/README.md); about 40 minutes.
+baseline: runs/article_dev runs/xquad_zh runs/xquad_zh_asked_en runs/drcd_dev
+
+runs/article_dev: | $(VENV)/installed
+	$(BIN)/ragbot eval $(SHARED)/questions/article_dev.jsonl --corpus corpus --out $@
+
+runs/%: | $(VENV)/installed
+	$(BIN)/ragbot eval $(SHARED)/bench/$*.questions.jsonl \
+	  --corpus $(SHARED)/bench/$(firstword $(subst _asked, ,$*)).corpus.txt --limit 60 --out $@
 
 clean:
 	rm -rf $(VENV) index/generation-* index/manifest.json index/source.json

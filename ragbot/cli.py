@@ -161,6 +161,9 @@ def run(
     checker: Annotated[
         str, typer.Option("--checker", help="Model that judges support; empty for none.")
     ] = "packaged:qwen2.5-coder-1.5b",
+    judge: Annotated[
+        str, typer.Option("--judge", help="Model for opinions: packaged:NAME, MODEL@URL.")
+    ] = "",
     fail_under: Annotated[
         Optional[list[str]],
         typer.Option("--fail-under", help="METRIC=VALUE; exit code 1 below it. Repeatable."),
@@ -175,7 +178,7 @@ def run(
 
     selection = command.Selection(_listed(types), _listed(langs), limit, seed)
     conditions = command.Conditions(noise, remove_gold)
-    plan = command.Plan(questions, selection, conditions, retrieval_only, checker)
+    plan = command.Plan(questions, selection, conditions, retrieval_only, checker, judge)
     flags = dict(corpus=corpus, index=index, encoder=encoder, llm=llm, top_k=top_k)
     output = command.Output(out, resume, tuple(fail_under or ()), json)
     if not command.evaluate(plan, flags, output):

@@ -235,7 +235,7 @@ def test_a_prompt_beyond_the_context_is_refused_and_the_engine_lives(llamacpp: E
 @pytest.mark.model
 def test_the_client_talks_to_a_real_server_under_a_key(llamacpp: Engine) -> None:
     assert isinstance(llamacpp, LlamaCppEngine)
-    other = connect_engine("any", llamacpp.base_url, llamacpp._api_key)
+    other = connect_engine("any", llamacpp.base_url, llamacpp.api_key)
     assert whole(other, ASK)[0] == whole(llamacpp, ASK)[0]
     with pytest.raises(ModelError, match="RAGBOT_API_KEY"):
         whole(connect_engine("any", llamacpp.base_url, "wrong"), ASK)

@@ -24,6 +24,7 @@ from ragbot.evaluation.questions import Selection, load_questions
 from ragbot.evaluation.records import Run, writing
 from ragbot.evaluation.report import comparison_report
 from ragbot.evaluation.run import Evaluation, Plan
+from ragbot.evaluation.scoring import Judges
 from tests.conftest import ARTICLE, SHARED, needs_shared
 from tests.fakes import FakeEngine
 from tests.test_cli import ragbot, refused
@@ -64,7 +65,9 @@ def evaluation(questions: Path, make_bot: MakeBot, engine: FakeEngine) -> Callab
         bot = make_bot(*texts)
         made = Plan(questions, **plan)
         asked = load_questions(questions)
-        return Evaluation(made, asked, config, bot, lambda: lambda claim, text: claim in text)
+        return Evaluation(
+            made, asked, config, bot, lambda: Judges(lambda claim, text: claim in text)
+        )
 
     return make
 

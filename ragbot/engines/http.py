@@ -27,7 +27,7 @@ class HttpEngine:
     def __init__(self, model: str, base_url: str, api_key: str = "", *, proxied: bool = True):
         self.name = model
         self.base_url = base_url
-        self._api_key = api_key or "none"  # the client insists on one; keyless servers ignore it
+        self.api_key = api_key or "none"  # the client insists on one; keyless servers ignore it
         self._proxied = proxied
         self._extra: dict[str, Any] = {}  # what a server understands beyond the OpenAI API
 
@@ -144,7 +144,7 @@ class HttpEngine:
 
         return openai.AsyncOpenAI(
             base_url=self.base_url,
-            api_key=self._api_key,
+            api_key=self.api_key,
             max_retries=1,
             timeout=openai.Timeout(_READ_SECONDS, connect=_CONNECT_SECONDS),
             # A model on this machine must not be looked for through a proxy.

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ragbot.evaluation.judge import FAITHFULNESS, RELEVANCE
 from ragbot.evaluation.records import Record
 from ragbot.evaluation.retrieval import NAMES
 
@@ -115,6 +116,8 @@ RATES: Mapping[str, Callable[[Record], Terms]] = {
     "abstention.f1": _abstention_f1,
     "abstention.false_refusal_rate": _false_refusals,
     "language_match": _mean_of("language_match"),
+    "judge.faithfulness": _mean_of(FAITHFULNESS),
+    "judge.relevance": _mean_of(RELEVANCE),
 }
 """Every rate by its dotted name in the summary."""
 

@@ -18,10 +18,11 @@ from ragbot.bot import RagBot, standalone
 from ragbot.config import Config
 from ragbot.engines.llamacpp import LlamaCppEngine
 from ragbot.evaluation.conditions import Conditions, as_judged, disturbed
+from ragbot.evaluation.judge import open_judge
 from ragbot.evaluation.questions import Question, Selection, load_questions, select
 from ragbot.evaluation.records import Record
 from ragbot.evaluation.retrieval import CHUNKS_A_PARAGRAPH, DEPTH
-from ragbot.evaluation.scoring import Library, Outcome, judged
+from ragbot.evaluation.scoring import NO_JUDGES, Judges, Library, Outcome, judged
 from ragbot.evaluation.support import Support, entailment
 from ragbot.retriever import Retriever
 from ragbot.types import Message
@@ -44,12 +45,13 @@ class Plan:
     conditions: Conditions = field(default_factory=Conditions)
     retrieval_only: bool = False
     checker: str = CHECKER
+    judge: str = ""
 
 
 class Evaluation:
     """A plan with everything it needs. Raises ConfigError for gold that the corpus leaves open.
 
-    `open_support` is called when the first answer is to be judged; it gives None for no judge.
+    `open_judges` is called when the first answer is to be judged.
     """
 
     def __init__(
@@ -58,7 +60,7 @@ class Evaluation:
         asked: Sequence[Question],
         config: Config,
         bot: RagBot,
-        open_support: Callable[[], Support | None] = lambda: None,
+        open_judges: Callable[[], Judges],
     ):
         self.plan = plan
         self.config = config
@@ -66,18 +68,18 @@ class Evaluation:
         self.asked = [self.library.place(question) for question in asked]
         self._bot = bot
         self._asked_bot = self._under_conditions()
-        self._open_support = open_support
+        self._open_judges = open_judges
 
     def records(self, done: Mapping[str, Record]) -> Iterator[Record]:
         """The records of the questions that are not done yet, each as it is finished."""
-        support: Support | None = None
+        judges = NO_JUDGES
         for question in self.asked:
             if question.id in done:
                 continue
-            if not self.plan.retrieval_only:
-                support = support or self._open_support()
+            if not self.plan.retrieval_only and judges is NO_JUDGES:
+                judges = self._open_judges()
             expected = as_judged(question, self.plan.conditions)
-            yield judged(expected, self._outcome(question), self.library, support)
+            yield judged(expected, self._outcome(question), self.library, judges)
 
     def fingerprint(self) -> dict[str, Any]:
         """Everything the answers depend on, and nothing of this machine but what they depend on."""
@@ -89,6 +91,7 @@ class Evaluation:
                 "encoder_fingerprint": manifest.encoder_fingerprint,
                 "llm": None if self.plan.retrieval_only else _named(self.config.llm),
                 "checker": None if self.plan.retrieval_only else _named(self.plan.checker) or None,
+                "judge": _named(self.plan.judge) or None,
             },
             "settings": settings | {"threads": self.config.threads or os.cpu_count()},
             "versions": {"python": platform.python_version()}
@@ -156,15 +159,20 @@ def open_evaluation(plan: Plan, config: Config, report: Report) -> Evaluation:
     config = config.model_copy(update={"prompt_cache": False})
     bot = RagBot.from_corpus(config=config, report=report)
 
-    def open_support() -> Support | None:
-        if not plan.checker:
-            return None
-        checking = config.model_copy(update={"llm": plan.checker, "engine": "llamacpp"})
-        shared = config.llm == plan.checker and isinstance(bot.engine, LlamaCppEngine)
-        engine = bot.engine if shared else default_engine(checking, report)
-        return entailment(cast(LlamaCppEngine, engine).first_token)
+    def open_judges() -> Judges:
+        return Judges(
+            _open_checker(plan.checker, config, bot, report) if plan.checker else None,
+            open_judge(plan.judge, config, report) if plan.judge else None,
+        )
 
-    return Evaluation(plan, asked, config, bot, open_support)
+    return Evaluation(plan, asked, config, bot, open_judges)
+
+
+def _open_checker(name: str, config: Config, bot: RagBot, report: Report) -> Support:
+    checking = config.model_copy(update={"llm": name, "engine": "llamacpp"})
+    shared = config.llm == name and isinstance(bot.engine, LlamaCppEngine)
+    engine = bot.engine if shared else default_engine(checking, report)
+    return entailment(cast(LlamaCppEngine, engine).first_token)
 
 
 def _named(model: str) -> str:

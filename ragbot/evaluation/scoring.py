@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from ragbot.errors import ConfigError
+from ragbot.evaluation.judge import Judge
 from ragbot.evaluation.matching import exact_match, f1, facts_held, has_fact, in_language
 from ragbot.evaluation.questions import Gold, Question
 from ragbot.evaluation.records import Cited, Found, Record, Scores
@@ -68,10 +69,19 @@ class Outcome:
     answer: Answer | None = None
 
 
-def judged(
-    question: Question, outcome: Outcome, library: Library, support: Support | None
-) -> Record:
-    """The record of a question; without `support` the figures that need it are None."""
+@dataclass(frozen=True, slots=True)
+class Judges:
+    """What figures cannot be computed without a model: support, and a language model's opinion."""
+
+    support: Support | None = None
+    opinion: Judge | None = None
+
+
+NO_JUDGES = Judges()
+
+
+def judged(question: Question, outcome: Outcome, library: Library, judges: Judges) -> Record:
+    """The record of a question; without a judge the figures that need it are None."""
     gold = [(place.doc, place.paragraph) for place in question.gold]
     ranked = ranked_paragraphs(outcome.hits)
     record = Record(
@@ -87,7 +97,7 @@ def judged(
         scores=dict(retrieval_figures(gold, list(ranked))) if gold else {},
     )
     if outcome.answer is not None:
-        record = _answered(record, question, outcome.answer, (library, support))
+        record = _answered(record, question, outcome.answer, (library, judges))
     return record.model_copy(update={"step": _step(record, library)})
 
 
@@ -95,9 +105,9 @@ def _answered(
     record: Record,
     question: Question,
     answer: Answer,
-    judges: tuple[Library, Support | None],
+    context: tuple[Library, Judges],
 ) -> Record:
-    library, support = judges
+    library, judges = context
     citations = [
         Cited(
             marker=citation.marker,
@@ -111,7 +121,10 @@ def _answered(
     ]
     scores: Scores = {**record.scores, **answer_scores(question, answer.answer, answer.abstained)}
     scores |= citation_scores(record, citations, answer.abstained)
-    supported, citations = support_scores(answer, citations, support)
+    supported, citations = support_scores(answer, citations, judges.support)
+    if judges.opinion and not answer.abstained:
+        passages = [hit.text for hit in answer.passages]
+        supported |= judges.opinion(question.question, without_markers(answer.answer), passages)
     return record.model_copy(
         update={
             "answer": answer.answer,
