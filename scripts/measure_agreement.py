@@ -1,6 +1,6 @@
 """How often the judge of support agrees with the hand-labelled pairs, by language and threshold.
 
-The pairs (tests/data/support_pairs.jsonl) are claims with quotations, half of them made to be nearly
+The pairs (tests/data/support_pairs.jsonl) are claims with quotations, most of the wrong ones nearly
 right: another number, another name, the opposite, something added. `held out` chooses the threshold
 for each pair by the other 99, so that no pair decides on itself.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from ragbot.config import load_config
@@ -29,7 +30,7 @@ def agreement(scored: Sequence[Scored], threshold: float) -> float:
 def best_threshold(scored: Sequence[Scored]) -> float:
     """The middle of the thresholds that agree most."""
     odds = sorted(odds for odds, _ in scored)
-    between = [(a + b) / 2 for a, b in zip(odds, odds[1:], strict=False)]
+    between = [(a + b) / 2 for a, b in pairwise(odds)]
     most = max(agreement(scored, threshold) for threshold in between)
     good = [threshold for threshold in between if agreement(scored, threshold) == most]
     return good[len(good) // 2]
