@@ -159,8 +159,8 @@ def run(
         bool, typer.Option("--remove-gold", help="Hide the gold paragraphs: refusing is right.")
     ] = False,
     checker: Annotated[
-        str, typer.Option("--checker", help="Model that judges support; empty for none.")
-    ] = "packaged:qwen2.5-coder-1.5b",
+        Optional[str], typer.Option("--checker", help="Model that judges support; '' for none.")
+    ] = None,
     judge: Annotated[
         str, typer.Option("--judge", help="Model for opinions: packaged:NAME, MODEL@URL.")
     ] = "",
@@ -178,7 +178,14 @@ def run(
 
     selection = command.Selection(_listed(types), _listed(langs), limit, seed)
     conditions = command.Conditions(noise, remove_gold)
-    plan = command.Plan(questions, selection, conditions, retrieval_only, checker, judge)
+    plan = command.Plan(
+        questions,
+        selection,
+        conditions,
+        retrieval_only,
+        checker=command.CHECKER if checker is None else checker,
+        judge=judge,
+    )
     flags = dict(corpus=corpus, index=index, encoder=encoder, llm=llm, top_k=top_k)
     output = command.Output(out, resume, tuple(fail_under or ()), json)
     if not command.evaluate(plan, flags, output):

@@ -10,7 +10,7 @@ from ragbot.errors import ConfigError
 from ragbot.evaluation.questions import Question
 from ragbot.evaluation.records import Record
 from ragbot.evaluation.retrieval import ranked_paragraphs, retrieval_figures
-from ragbot.evaluation.scoring import NO_JUDGES, Judges, Library, Outcome, judged
+from ragbot.evaluation.scoring import Judges, Library, Outcome, Scorer
 from ragbot.types import Answer, Chunk, Citation, Hit, Timings
 
 TEXTS = {("d", n): f"第{n}段說：蘋果{n}元。" for n in range(1, 13)}
@@ -49,9 +49,12 @@ def supports(claim: str, text: str) -> bool:
     return all(char in text for char in claim if char.isdigit())
 
 
+SCORER = Scorer(LIBRARY, Judges(supports))
+
+
 def record(asked: Question, found: list[Hit], said: Answer | None, top_k: int = 3) -> Record:
     asked = LIBRARY.place(asked)
-    return judged(asked, Outcome(found, found[:top_k], said), LIBRARY, Judges(supports))
+    return SCORER.record(asked, Outcome(found, found[:top_k], said))
 
 
 # --- retrieval -------------------------------------------------------------------------------
@@ -195,7 +198,7 @@ def test_a_valid_citation_stands_word_for_word_and_supports() -> None:
 
 def test_without_a_judge_support_is_not_guessed() -> None:
     asked = LIBRARY.place(question())
-    got = judged(asked, Outcome(hits(1), hits(1), answer("1元。[1]", 1)), LIBRARY, NO_JUDGES)
+    got = Scorer(LIBRARY).record(asked, Outcome(hits(1), hits(1), answer("1元。[1]", 1)))
     assert got.scores["valid"] is None
     assert got.citations[0].supports is None
     assert got.scores["citation_precision"] == 1

@@ -17,12 +17,21 @@ from ragbot.evaluation.metrics import RATES
 from ragbot.evaluation.questions import Selection
 from ragbot.evaluation.records import REPORT, Run, writing
 from ragbot.evaluation.report import comparison_report, run_report
-from ragbot.evaluation.run import Evaluation, Plan, open_evaluation
-from ragbot.evaluation.summary import figure, shortfalls, summarise, thresholds
+from ragbot.evaluation.run import CHECKER, Evaluation, Plan, open_evaluation
+from ragbot.evaluation.summary import at, shortfalls, summarise, thresholds
 from ragbot.store import replace_file
 from ragbot.types import Progress
 
-__all__ = ["Conditions", "Output", "Plan", "Selection", "conduct", "evaluate", "show_comparison"]
+__all__ = [
+    "CHECKER",
+    "Conditions",
+    "Output",
+    "Plan",
+    "Selection",
+    "conduct",
+    "evaluate",
+    "show_comparison",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +86,9 @@ def _print(summary: Mapping[str, Any], output: Output) -> None:
         console.print_json(summary)
         return
     rows = [
-        (name, _shown(figure(summary, name)), _between(figure_interval(summary, name)))
+        (name, _shown(at(summary, name)), _between(*(at(summary["ci95"], name))))
         for name in RATES
-        if figure(summary, name) is not None
+        if at(summary, name) is not None
     ]
     console.print_table(("metric", "value", "95 % interval"), rows)
     for name in ("ttft_ms", "total_ms"):
@@ -90,14 +99,6 @@ def _print(summary: Mapping[str, Any], output: Output) -> None:
     console.out().print(f"{summary['n']} questions")
     if output.folder:
         console.err().print(f"Report: {output.folder / REPORT}", markup=False)
-
-
-def figure_interval(summary: Mapping[str, Any], name: str) -> tuple[float, float] | None:
-    """The 95 % interval of a rate of a summary."""
-    found: Any = summary["ci95"]
-    for part in name.split("."):
-        found = found[part]
-    return None if found is None else (found[0], found[1])
 
 
 def show_comparison(a: Path, b: Path, html: Path | None, *, as_json: bool) -> None:
@@ -119,7 +120,7 @@ def show_comparison(a: Path, b: Path, html: Path | None, *, as_json: bool) -> No
                 _shown(row["a"]),
                 _shown(row["b"]),
                 _shown(row["difference"], "+.3f"),
-                _between(None if row["low"] is None else (row["low"], row["high"])),
+                _between(row["low"], row["high"]),
                 f"{row['better'].upper()} better, significant" if row["significant"] else "",
             )
             for name, row in found["metrics"].items()
@@ -148,5 +149,5 @@ def _shown(value: float | None, form: str = ".3f") -> str:
     return "-" if value is None else format(value, form)
 
 
-def _between(interval: tuple[float, float] | None) -> str:
-    return "" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}"
+def _between(low: float | None, high: float | None) -> str:
+    return "" if low is None else f"{low:.3f} to {high:.3f}"

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from ragbot.bot import checked
 from ragbot.errors import ConfigError
 from ragbot.text import detect_language
-from ragbot.types import Language
+from ragbot.types import Language, Message
 
 
 class Gold(BaseModel):
@@ -54,6 +54,11 @@ class Question(BaseModel):
     must_include: tuple[tuple[str, ...], ...] = ()
     must_not_include: tuple[str, ...] = ()
     reference_answer: str = ""
+
+    @property
+    def messages(self) -> list[Message]:
+        """The talk before the question."""
+        return [Message(turn.role, turn.content) for turn in self.history]
 
     @model_validator(mode="before")
     @classmethod

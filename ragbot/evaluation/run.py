@@ -17,15 +17,16 @@ from typing import Any, cast
 from ragbot.bot import RagBot, standalone
 from ragbot.config import Config
 from ragbot.engines.llamacpp import LlamaCppEngine
+from ragbot.errors import ModelError
 from ragbot.evaluation.conditions import Conditions, as_judged, disturbed
 from ragbot.evaluation.judge import open_judge
 from ragbot.evaluation.questions import Question, Selection, load_questions, select
 from ragbot.evaluation.records import Record
-from ragbot.evaluation.retrieval import CHUNKS_A_PARAGRAPH, DEPTH
-from ragbot.evaluation.scoring import NO_JUDGES, Judges, Library, Outcome, judged
+from ragbot.evaluation.retrieval import CHUNKS_A_PARAGRAPH, DEPTH, Place
+from ragbot.evaluation.scoring import Judges, Library, Outcome, Scorer
 from ragbot.evaluation.support import Support, entailment
+from ragbot.models import fingerprint
 from ragbot.retriever import Retriever
-from ragbot.types import Message
 from ragbot.workspace import Report, default_engine
 
 CHECKER = "packaged:qwen2.5-coder-1.5b"
@@ -72,14 +73,13 @@ class Evaluation:
 
     def records(self, done: Mapping[str, Record]) -> Iterator[Record]:
         """The records of the questions that are not done yet, each as it is finished."""
-        judges = NO_JUDGES
+        scorer: Scorer | None = Scorer(self.library) if self.plan.retrieval_only else None
         for question in self.asked:
             if question.id in done:
                 continue
-            if not self.plan.retrieval_only and judges is NO_JUDGES:
-                judges = self._open_judges()
+            scorer = scorer or Scorer(self.library, self._open_judges())
             expected = as_judged(question, self.plan.conditions)
-            yield judged(expected, self._outcome(question), self.library, judges)
+            yield scorer.record(expected, self._outcome(question))
 
     def fingerprint(self) -> dict[str, Any]:
         """Everything the answers depend on, and nothing of this machine but what they depend on."""
@@ -90,8 +90,8 @@ class Evaluation:
                 "encoder": _named(self.config.encoder),
                 "encoder_fingerprint": manifest.encoder_fingerprint,
                 "llm": None if self.plan.retrieval_only else _named(self.config.llm),
-                "checker": None if self.plan.retrieval_only else _named(self.plan.checker) or None,
-                "judge": _named(self.plan.judge) or None,
+                "checker": None if self.plan.retrieval_only else _named(self.plan.checker),
+                "judge": _named(self.plan.judge),
             },
             "settings": settings | {"threads": self.config.threads or os.cpu_count()},
             "versions": {"python": platform.python_version()}
@@ -119,25 +119,22 @@ class Evaluation:
         return {f"{doc}#{number}": text for (doc, number), text in self.library.texts.items()}
 
     def _outcome(self, question: Question) -> Outcome:
-        history = [Message(turn.role, turn.content) for turn in question.history]
-        query = standalone(question.question, history)
         # Noise is for the prompt alone; what is taken away cannot be found either.
         searched = self._asked_bot if self.plan.conditions.remove_gold else self._bot
-        hits = searched.retriever.search(query, limit=DEPTH * CHUNKS_A_PARAGRAPH)
+        hits = searched.retriever.search(_query(question), limit=DEPTH * CHUNKS_A_PARAGRAPH)
         if self.plan.retrieval_only:
             return Outcome(hits, hits[: self.config.top_k])
-        answer = self._asked_bot.ask(question.question, history=history)
+        answer = self._asked_bot.ask(question.question, history=question.messages)
         return Outcome(hits, answer.passages, answer)
 
     def _under_conditions(self) -> RagBot:
         conditions, plain = self.plan.conditions, self._bot.retriever
         if conditions == Conditions():
             return self._bot
-        gold: dict[str, list[tuple[str, int]]] = {}
+        gold: dict[str, list[Place]] = {}
         for question in self.asked:
-            history = [Message(turn.role, turn.content) for turn in question.history]
             places = [(place.doc, place.paragraph) for place in question.gold]
-            gold.setdefault(standalone(question.question, history), []).extend(places)
+            gold.setdefault(_query(question), []).extend(places)
         top_k, seed = self.config.top_k, self.plan.selection.seed
         return RagBot(
             Retriever(
@@ -171,13 +168,26 @@ def open_evaluation(plan: Plan, config: Config, report: Report) -> Evaluation:
 def _open_checker(name: str, config: Config, bot: RagBot, report: Report) -> Support:
     checking = config.model_copy(update={"llm": name, "engine": "llamacpp"})
     shared = config.llm == name and isinstance(bot.engine, LlamaCppEngine)
-    engine = bot.engine if shared else default_engine(checking, report)
+    try:
+        engine = bot.engine if shared else default_engine(checking, report)
+    except ModelError as error:
+        raise ModelError(f"{str(error).rstrip('.')}; or do without it by --checker ''.") from error
     return entailment(cast(LlamaCppEngine, engine).first_token)
 
 
-def _named(model: str) -> str:
-    """A model's name without the folder it lies in, which is of this machine."""
-    return Path(model).name if Path(model).exists() else model
+def _query(question: Question) -> str:
+    """What is searched for, as the bot does it."""
+    return standalone(question.question, question.messages)
+
+
+def _named(model: str) -> str | None:
+    """A model's name; of one on disk what tells it from another, not the folder it lies in."""
+    path = Path(model)
+    if path.is_file():
+        return f"{path.name}, {path.stat().st_size} bytes"
+    if model and path.is_dir():
+        return f"{path.name}, {fingerprint(model)}"
+    return model or None
 
 
 def _digest(questions: Sequence[Question]) -> str:

@@ -13,7 +13,7 @@ from ragbot.evaluation.records import Cited, Found, Record, Scores
 from ragbot.evaluation.retrieval import Place, ranked_paragraphs, retrieval_figures
 from ragbot.evaluation.support import Support, recall_and_precision, without_markers
 from ragbot.index import Index
-from ragbot.types import Answer, Hit
+from ragbot.types import Answer, Citation, Hit
 
 STEPS = (
     "not indexed",
@@ -77,65 +77,65 @@ class Judges:
     opinion: Judge | None = None
 
 
-NO_JUDGES = Judges()
+@dataclass(frozen=True, slots=True)
+class Scorer:
+    """Makes the record of a question; without a judge the figures that need it are None."""
 
+    library: Library
+    judges: Judges = Judges()
 
-def judged(question: Question, outcome: Outcome, library: Library, judges: Judges) -> Record:
-    """The record of a question; without a judge the figures that need it are None."""
-    gold = [(place.doc, place.paragraph) for place in question.gold]
-    ranked = ranked_paragraphs(outcome.hits)
-    record = Record(
-        id=question.id,
-        question=question.question,
-        lang=question.lang,
-        type=question.type,
-        answerable=question.answerable,
-        gold=question.gold,
-        reference=question.reference_answer,
-        retrieved=_found(ranked),
-        prompt=_found(ranked_paragraphs(outcome.prompt, len(outcome.prompt))),
-        scores=dict(retrieval_figures(gold, list(ranked))) if gold else {},
-    )
-    if outcome.answer is not None:
-        record = _answered(record, question, outcome.answer, (library, judges))
-    return record.model_copy(update={"step": _step(record, library)})
+    def record(self, question: Question, outcome: Outcome) -> Record:
+        """What became of a question, with its figures and the step at which it went wrong."""
+        gold = [(place.doc, place.paragraph) for place in question.gold]
+        ranked = ranked_paragraphs(outcome.hits)
+        record = Record(
+            id=question.id,
+            question=question.question,
+            lang=question.lang,
+            type=question.type,
+            answerable=question.answerable,
+            gold=question.gold,
+            reference=question.reference_answer,
+            retrieved=_found(ranked),
+            prompt=_found(ranked_paragraphs(outcome.prompt, len(outcome.prompt))),
+            scores=dict(retrieval_figures(gold, list(ranked))) if gold else {},
+        )
+        if outcome.answer is not None:
+            record = self._answered(record, question, outcome.answer)
+        return record.model_copy(update={"step": _step(record, self.library)})
 
+    def _answered(self, record: Record, question: Question, answer: Answer) -> Record:
+        citations = [self._cited(citation) for citation in answer.citations]
+        scores = answer_scores(question, answer.answer, answer.abstained)
+        scores |= citation_scores(record, citations, answer.abstained)
+        supported, citations = support_scores(answer, citations, self.judges.support)
+        return record.model_copy(
+            update={
+                "answer": answer.answer,
+                "abstained": answer.abstained,
+                "confidence": answer.confidence,
+                "citations": tuple(citations),
+                "timings": asdict(answer.timings),
+                "scores": record.scores | scores | supported | self._opinion(answer),
+                "raw": answer.raw,
+            }
+        )
 
-def _answered(
-    record: Record,
-    question: Question,
-    answer: Answer,
-    context: tuple[Library, Judges],
-) -> Record:
-    library, judges = context
-    citations = [
-        Cited(
+    def _cited(self, citation: Citation) -> Cited:
+        text = self.library.texts.get((citation.doc, citation.paragraph), "")
+        return Cited(
             marker=citation.marker,
             doc=citation.doc,
             paragraph=citation.paragraph,
             quote=citation.quote,
-            verbatim=bool(citation.quote.strip())
-            and citation.quote in library.texts.get((citation.doc, citation.paragraph), ""),
+            verbatim=bool(citation.quote.strip()) and citation.quote in text,
         )
-        for citation in answer.citations
-    ]
-    scores: Scores = {**record.scores, **answer_scores(question, answer.answer, answer.abstained)}
-    scores |= citation_scores(record, citations, answer.abstained)
-    supported, citations = support_scores(answer, citations, judges.support)
-    if judges.opinion and not answer.abstained:
+
+    def _opinion(self, answer: Answer) -> Scores:
+        if self.judges.opinion is None or answer.abstained:
+            return {}
         passages = [hit.text for hit in answer.passages]
-        supported |= judges.opinion(question.question, without_markers(answer.answer), passages)
-    return record.model_copy(
-        update={
-            "answer": answer.answer,
-            "abstained": answer.abstained,
-            "confidence": answer.confidence,
-            "citations": tuple(citations),
-            "timings": asdict(answer.timings),
-            "scores": scores | supported,
-            "raw": answer.raw,
-        }
-    )
+        return self.judges.opinion(answer.question, without_markers(answer.answer), passages)
 
 
 def answer_scores(question: Question, answer: str, abstained: bool) -> Scores:

@@ -155,12 +155,12 @@ def _auroc(records: Sequence[Record]) -> float | None:
 # --- figures asked for by name ---------------------------------------------------------------
 
 
-def figure(summary: Mapping[str, Any], name: str) -> float | None:
-    """A rate of a summary by its dotted name."""
-    found: Any = summary
+def at(tree: Mapping[str, Any], name: str) -> Any:
+    """What a summary, or its `ci95`, has under a rate's dotted name."""
+    found: Any = tree
     for part in name.split("."):
         found = found[part]
-    return None if found is None else float(found)
+    return found
 
 
 def thresholds(wanted: Sequence[str]) -> dict[str, float]:
@@ -188,7 +188,7 @@ def shortfalls(summary: Mapping[str, Any], least: Mapping[str, float]) -> list[s
     """What is below its threshold, a sentence each; a figure that there is not, is."""
     short = []
     for name, value in least.items():
-        reached = figure(summary, name)
+        reached = at(summary, name)
         if reached is None or reached < value:
             shown = "not measured" if reached is None else f"{reached:.3f}"
             short.append(f"{name} is {shown}, under {value:g}")
