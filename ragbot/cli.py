@@ -158,6 +158,9 @@ def run(
     remove_gold: Annotated[
         bool, typer.Option("--remove-gold", help="Hide the gold paragraphs: refusing is right.")
     ] = False,
+    also_removed: Annotated[
+        bool, typer.Option("--also-removed", help="Ask each once more with its gold hidden.")
+    ] = False,
     checker: Annotated[
         Optional[str], typer.Option("--checker", help="Model that judges support; '' for none.")
     ] = None,
@@ -177,7 +180,7 @@ def run(
     from ragbot.evaluation import command
 
     selection = command.Selection(_listed(types), _listed(langs), limit, seed)
-    conditions = command.Conditions(noise, remove_gold)
+    conditions = command.Conditions(noise, remove_gold, also_removed)
     plan = command.Plan(
         questions,
         selection,

@@ -224,6 +224,18 @@ def test_without_gold_only_a_refusal_is_right(evaluation: Make, tmp_path: Path) 
         assert gold not in {place["paragraph"] for place in row["prompt"] + row["retrieved"]}
 
 
+def test_each_question_can_be_asked_with_and_without_its_gold(
+    evaluation: Make, tmp_path: Path
+) -> None:
+    replies = (RIGHT[0], "資料未提及", RIGHT[1], "資料未提及", "資料未提及")
+    both = evaluation(*replies, conditions=Conditions(also_removed=True))
+    summary = conduct(both, Output(tmp_path / "run"), silent)
+    ids = [row["id"] for row in kept(tmp_path / "run")]
+    assert ids == ["a", "a~removed", "b", "b~removed", "c"]
+    assert summary["abstention"]["f1"] == 1
+    assert summary["answer"]["accuracy"] == 1
+
+
 # --- comparing -------------------------------------------------------------------------------
 
 

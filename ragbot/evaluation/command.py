@@ -68,13 +68,13 @@ def conduct(evaluation: Evaluation, output: Output, progress: Progress) -> dict[
     config = evaluation.fingerprint()
     with writing(output.folder) if output.folder else nullcontext() as run:
         done = run.begin(config, resume=output.resume) if run else {}
-        progress(len(done), len(evaluation.asked))
+        progress(len(done), len(evaluation.cases))
         for record in evaluation.records(done):
             if run:
                 run.add(record)
             done[record.id] = record
-            progress(len(done), len(evaluation.asked))
-        records = [done[question.id] for question in evaluation.asked]
+            progress(len(done), len(evaluation.cases))
+        records = [done[case.question.id] for case in evaluation.cases]
         summary = summarise(records, config)
         if run:
             run.finish(summary, run_report(summary, records, evaluation.passages()))

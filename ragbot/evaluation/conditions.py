@@ -7,58 +7,69 @@ rejection: the gold paragraphs cannot be found, so that a refusal is the only ri
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ragbot.evaluation.questions import Question
-from ragbot.evaluation.retrieval import Place
 from ragbot.retriever import Rerank
 from ragbot.types import Hit
+
+_REMOVED = "~removed"  # ends the id of a question that is asked once more without its gold
 
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """`noise` passages are added to each prompt; with `remove_gold` the gold ones are not found."""
+    """`noise` passages are added to each prompt; gold is not found, or not the second time."""
 
     noise: int = 0
     remove_gold: bool = False
+    also_removed: bool = False
 
 
-def as_judged(question: Question, conditions: Conditions) -> Question:
-    """What is expected of a question: without its gold it cannot be answered."""
-    if not conditions.remove_gold or question.answerable is None:
-        return question
-    return question.model_copy(
-        update={"answerable": False, "gold": (), "must_include": (), "reference_answer": ""}
-    )
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A question as it is judged, with the same question as it was set, and its hidden gold."""
+
+    question: Question
+    original: Question
+    hidden: bool = False
+
+    def rerank(self, conditions: Conditions, top_k: int, seed: int) -> Rerank | None:
+        """What becomes of the hits of the question's search; None when nothing does.
+
+        Hidden gold is taken out. The noise is drawn by the seed from the hits that rank below the
+        prompt and are not gold, the lower half of them when that is enough: near enough to mislead,
+        too far to help. Best passages and noise are shuffled, the rest follows.
+        """
+        if not self.hidden and not conditions.noise:
+            return None
+        gold = {(place.doc, place.paragraph) for place in self.original.gold}
+        draw = random.Random(f"{seed} {self.question.id}")
+
+        def rerank(query: str, hits: Sequence[Hit]) -> Sequence[Hit]:
+            if self.hidden:
+                hits = [hit for hit in hits if (hit.doc, hit.paragraph) not in gold]
+            kept, rest = list(hits[:top_k]), list(hits[top_k:])
+            if conditions.noise:
+                useless = [hit for hit in rest if (hit.doc, hit.paragraph) not in gold]
+                far = useless[-max(conditions.noise, len(useless) // 2) :]
+                kept += draw.sample(far, min(conditions.noise, len(far)))
+                draw.shuffle(kept)
+            ordered = [*kept, *(hit for hit in rest if hit not in kept)]
+            return [replace(hit, rank=rank) for rank, hit in enumerate(ordered, start=1)]
+
+        return rerank
 
 
-def disturbed(
-    gold: Mapping[str, Sequence[Place]], conditions: Conditions, top_k: int, seed: int
-) -> Rerank:
-    """What becomes of the hits of a query, of whose gold paragraphs `gold` tells.
-
-    The gold is taken out, if that was asked for. The noise is drawn by the seed from the hits that
-    rank below the prompt and are not gold, the lower half of them when that is enough: near enough
-    to mislead, too far to help. Best passages and noise are shuffled, the rest follows.
-    """
-
-    def rerank(query: str, hits: Sequence[Hit]) -> Sequence[Hit]:
-        right = set(gold.get(query, ()))
-        if conditions.remove_gold:
-            hits = [hit for hit in hits if (hit.doc, hit.paragraph) not in right]
-        if not conditions.noise:
-            return _renumbered(hits)
-        kept, rest = list(hits[:top_k]), list(hits[top_k:])
-        useless = [hit for hit in rest if (hit.doc, hit.paragraph) not in right]
-        far = useless[-max(conditions.noise, len(useless) // 2) :]
-        draw = random.Random(f"{seed} {query}")
-        mixed = kept + draw.sample(far, min(conditions.noise, len(far)))
-        draw.shuffle(mixed)
-        return _renumbered([*mixed, *(hit for hit in rest if hit not in mixed)])
-
-    return rerank
-
-
-def _renumbered(hits: Sequence[Hit]) -> Sequence[Hit]:
-    return [replace(hit, rank=rank) for rank, hit in enumerate(hits, start=1)]
+def cases(questions: Sequence[Question], conditions: Conditions) -> list[Case]:
+    """What is asked: each question, without its gold, or both ways; without, it has no answer."""
+    asked = []
+    for question in questions:
+        if not conditions.remove_gold or not question.gold:
+            asked.append(Case(question, question))
+        if question.gold and (conditions.remove_gold or conditions.also_removed):
+            id = question.id + _REMOVED * (not conditions.remove_gold)
+            nothing = {"answerable": False, "gold": (), "must_include": (), "reference_answer": ""}
+            bare = question.model_copy(update={"id": id, **nothing})
+            asked.append(Case(bare, question, hidden=True))
+    return asked

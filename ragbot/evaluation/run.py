@@ -18,11 +18,11 @@ from ragbot.bot import RagBot, standalone
 from ragbot.config import Config
 from ragbot.engines.llamacpp import LlamaCppEngine
 from ragbot.errors import ModelError
-from ragbot.evaluation.conditions import Conditions, as_judged, disturbed
+from ragbot.evaluation.conditions import Case, Conditions, cases
 from ragbot.evaluation.judge import open_judge
 from ragbot.evaluation.questions import Question, Selection, load_questions, select
 from ragbot.evaluation.records import Record
-from ragbot.evaluation.retrieval import CHUNKS_A_PARAGRAPH, DEPTH, Place
+from ragbot.evaluation.retrieval import CHUNKS_A_PARAGRAPH, DEPTH
 from ragbot.evaluation.scoring import Judges, Library, Outcome, Scorer
 from ragbot.evaluation.support import Support, entailment
 from ragbot.models import fingerprint
@@ -66,20 +66,19 @@ class Evaluation:
         self.plan = plan
         self.config = config
         self.library = Library.of(bot.retriever.index)
-        self.asked = [self.library.place(question) for question in asked]
+        placed = [self.library.place(question) for question in asked]
+        self.cases = cases(placed, plan.conditions)
         self._bot = bot
-        self._asked_bot = self._under_conditions()
         self._open_judges = open_judges
 
     def records(self, done: Mapping[str, Record]) -> Iterator[Record]:
         """The records of the questions that are not done yet, each as it is finished."""
         scorer: Scorer | None = Scorer(self.library) if self.plan.retrieval_only else None
-        for question in self.asked:
-            if question.id in done:
+        for case in self.cases:
+            if case.question.id in done:
                 continue
             scorer = scorer or Scorer(self.library, self._open_judges())
-            expected = as_judged(question, self.plan.conditions)
-            yield scorer.record(expected, self._outcome(question))
+            yield scorer.record(case.question, self._outcome(case))
 
     def fingerprint(self) -> dict[str, Any]:
         """Everything the answers depend on, and nothing of this machine but what they depend on."""
@@ -103,8 +102,8 @@ class Evaluation:
             },
             "questions": {
                 "name": self.plan.questions.name,
-                "fingerprint": _digest(self.asked),
-                "n": len(self.asked),
+                "fingerprint": _digest([case.question for case in self.cases]),
+                "n": len(self.cases),
                 "types": list(self.plan.selection.types),
                 "langs": list(self.plan.selection.langs),
                 "limit": self.plan.selection.limit,
@@ -118,32 +117,27 @@ class Evaluation:
         """The text of every paragraph, by `DOCUMENT#NUMBER`."""
         return {f"{doc}#{number}": text for (doc, number), text in self.library.texts.items()}
 
-    def _outcome(self, question: Question) -> Outcome:
-        # Noise is for the prompt alone; what is taken away cannot be found either.
-        searched = self._asked_bot if self.plan.conditions.remove_gold else self._bot
-        hits = searched.retriever.search(_query(question), limit=DEPTH * CHUNKS_A_PARAGRAPH)
+    def _outcome(self, case: Case) -> Outcome:
+        question, bot = case.question, self._bot_for(case)
+        query = standalone(question.question, question.messages)
+        # Noise is for the prompt alone; what is hidden cannot be found either.
+        searched = bot if case.hidden else self._bot
+        hits = searched.retriever.search(query, limit=DEPTH * CHUNKS_A_PARAGRAPH)
         if self.plan.retrieval_only:
             return Outcome(hits, hits[: self.config.top_k])
-        answer = self._asked_bot.ask(question.question, history=question.messages)
+        answer = bot.ask(question.question, history=question.messages)
         return Outcome(hits, answer.passages, answer)
 
-    def _under_conditions(self) -> RagBot:
+    def _bot_for(self, case: Case) -> RagBot:
+        """The bot as it is under the conditions of a case; the engine is the same."""
         conditions, plain = self.plan.conditions, self._bot.retriever
-        if conditions == Conditions():
+        rerank = case.rerank(conditions, self.config.top_k, self.plan.selection.seed)
+        if rerank is None:
             return self._bot
-        gold: dict[str, list[Place]] = {}
-        for question in self.asked:
-            places = [(place.doc, place.paragraph) for place in question.gold]
-            gold.setdefault(_query(question), []).extend(places)
-        top_k, seed = self.config.top_k, self.plan.selection.seed
         return RagBot(
-            Retriever(
-                plain.index,
-                plain.encoder,
-                rerank=disturbed(gold, conditions, top_k, seed),
-            ),
+            Retriever(plain.index, plain.encoder, rerank=rerank),
             lambda: self._bot.engine,
-            top_k=top_k + conditions.noise,
+            top_k=self.config.top_k + conditions.noise,
             max_tokens=self.config.max_tokens,
             context=self.config.context,
         )
@@ -173,11 +167,6 @@ def _open_checker(name: str, config: Config, bot: RagBot, report: Report) -> Sup
     except ModelError as error:
         raise ModelError(f"{str(error).rstrip('.')}; or do without it by --checker ''.") from error
     return entailment(cast(LlamaCppEngine, engine).first_token)
-
-
-def _query(question: Question) -> str:
-    """What is searched for, as the bot does it."""
-    return standalone(question.question, question.messages)
 
 
 def _named(model: str) -> str | None:
