@@ -14,6 +14,7 @@ import pytest
 from ragbot.config import load_config
 from ragbot.engines import Engine, connect_engine, open_engine
 from ragbot.engines.base import drain
+from ragbot.engines.http import HttpEngine
 from ragbot.engines.llamacpp import LlamaCppEngine
 from ragbot.errors import ConfigError, ModelError
 from ragbot.models import resolve_generator
@@ -78,8 +79,11 @@ class Handler(BaseHTTPRequestHandler):
     left = threading.Event()
 
     def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         model = self.path.split("/")[1]
+        if not body.get("stream"):
+            self.reply(model)
+            return
         if model.isdigit():
             self.send_response(int(model))
             self.end_headers()
@@ -101,6 +105,24 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(b"data: [DONE]\n\n")
         except OSError:
             Handler.left.set()
+
+    def reply(self, model: str) -> None:
+        """A whole reply, with the probabilities of its first token or, from "bare", without."""
+        tops = [{"token": "Yes", "logprob": -0.1}, {"token": " no", "logprob": -2.5}]
+        content = [{"token": "Yes", "logprob": -0.1, "top_logprobs": tops}]
+        choice = {
+            "index": 0,
+            "finish_reason": "length",
+            "message": {"role": "assistant", "content": "Yes"},
+            "logprobs": None if model == "bare" else {"content": content},
+        }
+        reply = {"id": "1", "object": "chat.completion", "created": 1, "model": "m"}
+        data = json.dumps(reply | {"choices": [choice]}).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
 
     def send(self, word: str) -> None:
         chunk = {
@@ -127,6 +149,13 @@ def server() -> Iterator[str]:
 
 def test_a_servers_words_are_passed_on(server: str) -> None:
     assert "".join(connect_engine("m", f"{server}/good", "").stream(ASK, max_tokens=9)) == "一二三"
+
+
+def test_a_first_token_comes_with_its_rivals(server: str) -> None:
+    engine = HttpEngine("m", f"{server}/good")
+    assert engine.first_token(ASK) == {"Yes": -0.1, " no": -2.5}
+    with pytest.raises(ModelError, match="gives no token probabilities"):
+        HttpEngine("m", f"{server}/bare").first_token(ASK)
 
 
 @pytest.mark.parametrize(
@@ -206,6 +235,17 @@ def test_llama_cpp_answers_the_same_each_time(llamacpp: Engine) -> None:
     assert "Paris" in text
     assert usage.prompt_tokens > 10 and 0 < usage.completion_tokens <= 12
     assert whole(llamacpp, ASK)[0] == text
+
+
+@pytest.mark.model
+def test_without_a_prompt_cache_nothing_lingers(small: str) -> None:
+    """The same question, after itself and after another with the same beginning."""
+    engine = open_engine("llamacpp", small, context=2048, threads=0, prompt_cache=False)
+    assert isinstance(engine, LlamaCppEngine)
+    long = Message("system", "醫療大模型與醫院，" * 40)
+    first = engine.first_token([long, Message("user", "說一個數字")])
+    engine.first_token([long, Message("user", "說一個名字")])
+    assert engine.first_token([long, Message("user", "說一個數字")]) == first
 
 
 @pytest.mark.model
