@@ -40,6 +40,8 @@ from ragbot.types import Language
         ("一些人說統一了", "統一"),
         ("重劍「聚焦」", "聚焦"),
         ("用AI做的", "AI"),
+        ("3000万英镑", "3000"),  # as it is written
+        ("3000万英镑", "30000000"),  # as it is meant
     ],
 )
 def test_a_fact_is_found_in_any_dress(answer: str, form: str) -> None:
@@ -64,6 +66,9 @@ def test_a_fact_is_found_in_any_dress(answer: str, form: str) -> None:
         ("三百五十萬", "3500万"),
         ("醫院", "医疗"),
         ("31日", "1日"),
+        ("八千四百萬", "84"),
+        ("3000万英镑", "300"),
+        ("3000 million pounds", "3000"),
     ],
 )
 def test_what_only_looks_like_a_fact_is_none(answer: str, form: str) -> None:
@@ -116,7 +121,9 @@ def test_exact_match_and_f1(
         ("華為在三月宣布。", "en", False),
         ("It is called RuiPath (瑞智).", "en", True),
         ("它叫RuiPath。", "zh-Hant", True),
-        ("RuiPath", "zh-Hant", False),
+        ("RuiPath", "zh-Hant", True),  # a name alone is of any language
+        ("P ⊆ NP ⊆ PSPACE", "zh-Hans", True),
+        ("It is called 瑞智.", "zh-Hant", False),
         ("84", "en", True),
     ],
 )

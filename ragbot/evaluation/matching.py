@@ -48,9 +48,17 @@ def facts_held(answer: str, facts: Sequence[Sequence[str]]) -> list[bool]:
 
 
 def _holds(answer: str, form: str) -> bool:
-    form, answer = _counted(_plain(form)), _plain(answer)
-    # 百年 is no number by itself but part of one in 一百年: what holds no number stays as written.
-    text = _counted(answer) if any(map(str.isdigit, form)) else answer
+    form, answer = _plain(form), _plain(answer)
+    counted = _counted(form)
+    if not any(map(str.isdigit, counted)):
+        # 百年 is no number by itself but part of one in 一百年: it is looked for as written.
+        return _contains(answer, form)
+    # Digits may stand as they are, too: a set that asks for 3000 means the 3000 of 3000万.
+    as_written = form.isascii() and _contains(_scaled(answer), form)
+    return as_written or _contains(_counted(answer), counted)
+
+
+def _contains(text: str, form: str) -> bool:
     wanted, (found, starts) = _squeezed(form)[0], _squeezed(text)
     at = found.find(wanted) if wanted else -1
     while at >= 0:
@@ -81,10 +89,14 @@ def _counted(text: str) -> str:
     from text_to_num import alpha2digit
 
     text = _HAN_NUMBER.sub(lambda match: _han_value(match.group()), text)
-    text = _SCALED.sub(lambda m: _digits(float(m[1]) * _SCALES[m[2]]), text)
+    text = _scaled(text)
     if re.search("[a-z]", text):
         text = alpha2digit(text, "en")
     return _DIGITS.sub(lambda match: _digits(float(match.group().replace(",", ""))), text)
+
+
+def _scaled(text: str) -> str:
+    return _SCALED.sub(lambda match: _digits(float(match[1]) * _SCALES[match[2]]), text)
 
 
 def _han_value(number: str) -> str:
@@ -185,11 +197,11 @@ def in_language(answer: str, lang: Language) -> bool:
     Chinese is in the script of which it has more characters that the other one lacks.
     """
     han: list[str] = _HAN_CHAR.findall(answer)
-    latin: list[str] = re.findall("[A-Za-z]+", answer)
     if lang == "en":
-        letters = sum(map(len, latin)) + len(han)
+        letters = len(re.findall("[A-Za-z]", answer)) + len(han)
         return len(han) <= _MOST_HAN_IN_ENGLISH * letters
-    if len(han) < len(latin):  # 華為的RuiPath: a Latin word weighs as much as a character
+    # Names and formulas may stand as they are: it is common words that make a text English.
+    if len(re.findall(r"\b[a-z]+\b", answer)) >= max(2, len(han)):
         return False
     traditional = sum(_converted(char, "t2s") != char for char in han)
     simplified = sum(_converted(char, "s2t") != char for char in han)
