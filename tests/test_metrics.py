@@ -68,6 +68,13 @@ def test_never_refusing_has_no_precision_and_no_recall() -> None:
     assert rate("abstention.f1", records).value == 0
 
 
+def test_refusing_is_not_judged_where_all_can_be_answered() -> None:
+    records = refusals((True, True), (True, False))
+    assert rate("abstention.f1", records).value is None
+    assert rate("abstention.precision", records).value is None
+    assert rate("abstention.false_refusal_rate", records).value == 0.5
+
+
 def test_an_interval_is_the_same_each_time_and_narrows_with_n() -> None:
     few = [made(n, right=n % 2) for n in range(10)]
     many = [made(n, right=n % 2) for n in range(1000)]

@@ -123,6 +123,9 @@ RATES: Mapping[str, Callable[[Record], Terms]] = {
 
 LOWER_IS_BETTER = frozenset({"abstention.false_refusal_rate"})
 
+# A detector is not judged where there is nothing to detect.
+_OF_THE_UNANSWERABLE = frozenset(f"abstention.{name}" for name in ("precision", "recall", "f1"))
+
 
 def rate(name: str, records: Sequence[Record], seed: int = 0) -> Rate:
     """One rate over some records, with the percentile bootstrap's interval (Efron 1979)."""
@@ -150,6 +153,8 @@ def difference(name: str, a: Sequence[Record], b: Sequence[Record], seed: int = 
 def _terms(name: str, records: Sequence[Record]) -> NDArray[float64]:
     import numpy as np
 
+    if name in _OF_THE_UNANSWERABLE and all(record.answerable is not False for record in records):
+        return np.zeros((len(records), 2))
     return np.array([RATES[name](record) for record in records], dtype=np.float64).reshape(-1, 2)
 
 
