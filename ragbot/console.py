@@ -55,7 +55,6 @@ def answer_json(answer: Answer) -> dict[str, Any]:
             {name: row[name] for name in ("rank", "doc", "paragraph", "score", "text")}
             for row in map(hit_json, answer.passages)
         ],
-        "confidence": answer.confidence,
         "timings": asdict(answer.timings),
     }
 
