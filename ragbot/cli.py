@@ -6,6 +6,7 @@ What was asked for goes to standard output, everything else to standard error. E
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Optional
@@ -14,6 +15,8 @@ import typer
 from typer.core import TyperGroup
 
 from ragbot.errors import RagbotError
+
+INTERRUPTED = 130
 
 app = typer.Typer(
     name="ragbot",
@@ -232,5 +235,16 @@ def main() -> None:
     except RagbotError as error:
         typer.echo(f"ragbot: {error}", err=True)
         sys.exit(2)
-    except KeyboardInterrupt:  # where typer, which turns it into the same, does not look
-        sys.exit(130)
+    except KeyboardInterrupt:  # where typer does not look
+        _leave_at_once()
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            _leave_at_once()
+        raise
+
+
+def _leave_at_once() -> None:
+    # Taking llama.cpp down in the middle of its work has crashed the process: nobody waits for it.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(INTERRUPTED)

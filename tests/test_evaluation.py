@@ -381,11 +381,9 @@ def test_a_bare_list_is_recorded(tmp_path: Path) -> None:
 
 @pytest.mark.model
 def test_a_judge_gives_its_opinion_apart_from_the_figures(tmp_path: Path) -> None:
-    (tmp_path / "q.txt").write_text("CardioMind的中文名稱是什麼？\n", encoding="utf-8")
-    judge = ("--judge", "packaged:qwen2.5-coder-1.5b")
-    done = ragbot(
-        "eval", "q.txt", "--corpus", str(ARTICLE), *SMALL, *judge, "--out", "run", "--json"
-    )
+    (tmp_path / "q.txt").write_text("華為在什麼時候宣布成立醫療衛生軍團？\n", encoding="utf-8")
+    judge = ("--checker", "", "--judge", "packaged:qwen2.5-coder-1.5b")
+    done = ragbot("eval", "q.txt", "--corpus", str(ARTICLE), *judge, "--out", "run", "--json")
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout)
     assert set(summary["judge"]) == {"faithfulness", "relevance"}

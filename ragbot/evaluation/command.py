@@ -55,7 +55,12 @@ def evaluate(plan: Plan, flags: Mapping[str, Any], output: Output) -> bool:
         Run(output.folder).require_none()
     with console.progress() as report:
         evaluation = open_evaluation(plan, load_config(flags), report)
-        summary = conduct(evaluation, output, console.countdown(report, "Asking"))
+        try:
+            summary = conduct(evaluation, output, console.countdown(report, "Asking"))
+        except KeyboardInterrupt:
+            if output.folder:
+                console.err().print("Stopped: what is answered is kept, --resume goes on after it.")
+            raise
     short = shortfalls(summary, least)
     _print(summary, output)
     for sentence in short:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 from ragbot.config import Config
 from ragbot.engines.http import HttpEngine
-from ragbot.errors import ConfigError
+from ragbot.errors import ConfigError, ModelError
 from ragbot.evaluation.records import Scores
 from ragbot.workspace import Report, default_engine
 
@@ -41,20 +43,34 @@ def open_judge(name: str, config: Config, report: Report) -> Judge:
     model = LocalModel(
         model=server.name, base_url=server.base_url, api_key=server.api_key, temperature=0
     )
-    metrics = {FAITHFULNESS: FaithfulnessMetric, RELEVANCE: AnswerRelevancyMetric}
+    metrics = {
+        key: partial(metric, model=model, include_reason=False, async_mode=False)
+        for key, metric in ((FAITHFULNESS, FaithfulnessMetric), (RELEVANCE, AnswerRelevancyMetric))
+    }
 
     def judge(question: str, answer: str, passages: Sequence[str]) -> Scores:
         case = LLMTestCase(input=question, actual_output=answer, retrieval_context=list(passages))
-        scores: Scores = {}
-        for key, metric in metrics.items():
-            asked = metric(model=model, include_reason=False, async_mode=False)
-            try:
-                scores[key] = float(asked.measure(case, _show_indicator=False))
-            except (ValueError, KeyError, TypeError, AttributeError):
-                scores[key] = None  # not the JSON that was asked for: a small model's slip
-        return scores
+        return {key: _measured(metric(), case, server) for key, metric in metrics.items()}
 
     return judge
+
+
+def _measured(metric: Any, case: Any, server: HttpEngine) -> float | None:
+    """A metric's score; None when the judge did not give the JSON that it was asked for.
+
+    Raises ModelError when `server` cannot be reached; a local one lives as long as it is held here.
+    """
+    from openai import APIError
+    from tenacity import RetryError
+
+    try:
+        return float(metric.measure(case, _show_indicator=False))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+    except (APIError, RetryError) as error:
+        raise ModelError(
+            f"The judge at {server.base_url} does not answer ({error}): see whether it runs."
+        ) from error
 
 
 def _server(name: str, config: Config, report: Report) -> HttpEngine:
