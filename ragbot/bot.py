@@ -19,6 +19,7 @@ from ragbot.citations import Citer, gather, stream_sentences
 from ragbot.config import Config, load_config
 from ragbot.engines import Engine, TextStream
 from ragbot.errors import ConfigError
+from ragbot.retelling import retold
 from ragbot.retriever import PERFECT, UNRELATED, Retriever
 from ragbot.text import detect_language, detect_script
 from ragbot.types import Answer, Hit, Language, Message, Timings, Usage
@@ -153,14 +154,20 @@ class RagBot:
         query = standalone(question, history)
         hits = self.retriever.search(query, limit=self._top_k)
         language = _language(question, history, hits)
-        citer = Citer(question, language, gather(hits), self._similarity(hits))
+        # In a mixed corpus, the best passage's language is the one that is answered from.
+        source = detect_language(hits[0].text, language) if hits else language
         retrieval_ms = clock.ms()
         written, shown, ttft_ms = _Written(), "", 0.0
+        citer = Citer(question, language, gather(hits), self._similarity(hits))
+        asked = question
+        if (source == "en") != (language == "en"):
+            asked, citer.language = prompts.in_words_of_the_source(question, source), source
+            citer.retell = self._reteller(question, language, written, cancel)
         room = self._context - self._max_tokens
         for passages in self._looks(query, hits):
-            messages = prompts.answer_messages(question, language, passages, history, room)
+            messages = prompts.answer_messages(asked, citer.language, passages, history, room)
             reply = self.engine.stream(messages, max_tokens=self._max_tokens, cancel=cancel)
-            for piece in _proven(stream_sentences(written.kept(reply)), citer):
+            for piece in _proven(stream_sentences(written.kept(reply)), citer, language):
                 ttft_ms = ttft_ms or clock.ms()
                 shown += piece
                 yield piece
@@ -186,6 +193,22 @@ class RagBot:
         proven, only the sentences that bear most on the question, which leave less to mix up."""
         yield hits
         yield self.retriever.focus(query, hits, limit=_SECOND_LOOK)
+
+    def _reteller(
+        self,
+        question: str,
+        language: Language,
+        written: _Written,
+        cancel: threading.Event | None,
+    ) -> Callable[[str], str]:
+        """Tells what was proven in the sources' language in the asker's."""
+
+        def retell(claim: str) -> str:
+            messages = prompts.retelling_messages(question, claim, language)
+            reply = self.engine.stream(messages, max_tokens=self._max_tokens, cancel=cancel)
+            return retold("".join(written.kept(reply)), question, claim, language)
+
+        return retell
 
     def _similarity(self, hits: Sequence[Hit]) -> Callable[[str], Sequence[float]]:
         """Cosines of a claim with the sentences of the hits, by the vectors the index holds."""
@@ -259,12 +282,12 @@ class _Written:
         )
 
 
-def _proven(written: Iterator[str], citer: Citer) -> Iterator[str]:
+def _proven(written: Iterator[str], citer: Citer, language: Language) -> Iterator[str]:
     first = True
     for sentence in written:
         proven = None if prompts.refuses(sentence) else citer.cite(sentence)
         if proven is not None:
-            yield proven if first or citer.language != "en" else f" {proven}"
+            yield proven if first or language != "en" else f" {proven}"
             first = False
 
 

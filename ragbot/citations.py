@@ -164,6 +164,8 @@ class Citer:
     language: Language
     evidence: Sequence[Evidence]
     similarity: Similarity
+    retell: Callable[[str], str] = str
+    """Makes of a proven claim what the reader is shown."""
     citations: list[Citation] = field(default_factory=list)
 
     def cite(self, written: str) -> str | None:
@@ -176,7 +178,7 @@ class Citer:
         if not proof:
             return None
         markers = dict.fromkeys(self._marker(evidence) for evidence in proof)
-        return claim + "".join(f"[{marker}]" for marker in markers)
+        return self.retell(claim) + "".join(f"[{marker}]" for marker in markers)
 
     def support(self, claim: str, hinted: set[int]) -> Sequence[Evidence]:
         """The sentences that prove a claim; none when nothing does.

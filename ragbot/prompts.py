@@ -49,6 +49,43 @@ _SYSTEM: dict[Language, str] = {
     ),
 }
 
+# Said after a question in another language than the sources'. The small model reads it well, and
+# answers from the sources far better in their language than in the asker's (docs/architecture.md).
+_AS_WRITTEN: dict[Language, str] = {
+    "zh-Hant": "用中文回答，直接寫出資料裡的原詞。",
+    "zh-Hans": "用中文回答，直接写出资料里的原词。",
+    "en": "Answer in English, with the words of the sources.",
+}
+
+# What was proven in the sources' language, told in the asker's. One example keeps the reply in that
+# language; it holds no name, number or date that could be taken for the answer.
+_RETELL: dict[Language, tuple[str, str, str, str]] = {
+    "zh-Hant": (
+        "你用繁體中文寫作。把筆記寫成一句回答問題的繁體中文。",
+        "問題：天空是什麼顏色？\n筆記：blue",
+        "天空是藍色的。",
+        "問題：{}\n筆記：{}",
+    ),
+    "zh-Hans": (
+        "你用简体中文写作。把笔记写成一句回答问题的简体中文。",
+        "问题：天空是什么颜色？\n笔记：blue",
+        "天空是蓝色的。",
+        "问题：{}\n笔记：{}",
+    ),
+    "en": (
+        "You write English. Turn the notes into one English sentence that answers the question.",
+        "Question: What colour is the sky?\nNotes: 藍色",
+        "The sky is blue.",
+        "Question: {}\nNotes: {}",
+    ),
+}
+
+QUOTED: dict[Language, str] = {
+    "zh-Hant": "原文寫道：「{}」。",
+    "zh-Hans": "原文写道：“{}”。",
+    "en": "In the words of the source: “{}”.",
+}
+
 _QUESTION: dict[Language, str] = {"zh-Hant": "問題", "zh-Hans": "问题", "en": "Question"}
 _SOURCES: dict[Language, str] = {"zh-Hant": "資料", "zh-Hans": "资料", "en": "Sources"}
 
@@ -78,6 +115,22 @@ def refuses(sentence: str) -> bool:
     return any(phrase in sentence for phrase in NO_ANSWER.values()) or bool(
         _REFUSAL.search(sentence)
     )
+
+
+def in_words_of_the_source(question: str, source: Language) -> str:
+    """The question, with the order to answer it in the sources' language."""
+    return f"{question} {_AS_WRITTEN[source]}"
+
+
+def retelling_messages(question: str, claim: str, language: Language) -> list[Message]:
+    """The conversation that asks for a claim in the asker's language."""
+    order, asked, told, form = _RETELL[language]
+    return [
+        Message("system", order),
+        Message("user", asked),
+        Message("assistant", told),
+        Message("user", form.format(_fenced(question), _fenced(claim))),
+    ]
 
 
 def answer_messages(

@@ -29,7 +29,7 @@ FLOORS = [
         "citations",
         "engines",
     },
-    {"corpus", "index"},
+    {"corpus", "index", "retelling"},
     {"retriever", "workspace"},
     {"bot"},
     {"console"},

@@ -1,0 +1,54 @@
+"""A proven claim in the asker's language: retold by the generator, trusted only where it can be.
+
+The generator answers in the sources' own language, where its words can be held against theirs; what
+is proven is then retold. A retelling never stands alone: the source's term goes with it.
+"""
+
+from __future__ import annotations
+
+import re
+
+from ragbot import prompts
+from ragbot.text import HAN, detect_language, fold, sentences, to_language
+from ragbot.types import Language
+from ragbot.words import mentioned_numbers, stated_numbers
+
+# What is short enough to stand in brackets: a name, a date, a term; not a sentence.
+_LONGEST_TERM = {"en": 60, "zh-Hant": 24, "zh-Hans": 24}
+_A_WORD = 4  # letters: fewer are no sentence
+_FULL_STOP = re.compile(r"[。.！!]+$")
+
+
+def retold(written: str, question: str, claim: str, language: Language) -> str:
+    """What the reader is shown for a proven claim in another language, of which the generator
+    wrote `written`: its first sentence, with the claim in brackets when that is short.
+
+    A retelling that adds a number, is in the wrong language or refuses is not shown; the claim is
+    then quoted as it is.
+    """
+    text = to_language(_first_sentence(written), language)
+    bare = _FULL_STOP.sub("", claim.strip())
+    if not _fits(text, question, claim, language):
+        return prompts.QUOTED[language].format(bare)
+    if len(bare) > _LONGEST_TERM[detect_language(bare)] or fold(bare).text in fold(text).text:
+        return text
+    end = _FULL_STOP.search(text)
+    body, stop = (text[: end.start()], end.group()) if end else (text, "")
+    return f"{body}（{bare}）{stop}" if language != "en" else f"{body} ({bare}){stop}"
+
+
+def _fits(text: str, question: str, claim: str, language: Language) -> bool:
+    if not text or prompts.refuses(text):
+        return False
+    if language == "en":  # the source's own terms may stand in it
+        foreign = set(re.findall(f"[{HAN}]", fold(text).text)) - set(fold(claim).text)
+        in_language = not foreign and len(re.findall("[A-Za-z]", text)) >= _A_WORD
+    else:
+        in_language = detect_language(text) != "en"
+    given = mentioned_numbers(claim) | mentioned_numbers(question)
+    return in_language and not stated_numbers(text) - given
+
+
+def _first_sentence(text: str) -> str:
+    spans = sentences(text)
+    return text[slice(*spans[0])] if spans else ""

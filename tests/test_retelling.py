@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from ragbot.bot import RagBot
+from ragbot.prompts import NO_ANSWER
+from ragbot.retelling import retold
+from ragbot.types import Language
+from tests.fakes import FakeEngine
+
+MakeBot = Callable[..., RagBot]
+WHICH = "Which hospital worked with Huawei?"
+
+
+@pytest.mark.parametrize(
+    ("written", "claim", "language", "shown"),
+    [
+        # The source's term goes with a retelling of it, once.
+        ("Ruijin Hospital did.", "瑞金醫院", "en", "Ruijin Hospital did (瑞金醫院)."),
+        ("Ruijin Hospital did", "瑞金醫院。", "en", "Ruijin Hospital did (瑞金醫院)"),
+        ("It was 瑞金醫院.", "瑞金醫院", "en", "It was 瑞金醫院."),
+        ("It was 瑞金醫院 in truth.", "瑞金医院", "en", "It was 瑞金醫院 in truth."),
+        ("是瑞金醫院。", "Ruijin Hospital", "zh-Hant", "是瑞金醫院（Ruijin Hospital）。"),
+        ("是瑞金医院。", "Ruijin Hospital", "zh-Hant", "是瑞金醫院（Ruijin Hospital）。"),
+        ("是瑞金醫院。", "Ruijin Hospital", "zh-Hans", "是瑞金医院（Ruijin Hospital）。"),
+        # A sentence is no term.
+        (
+            "Huawei made it with Ruijin Hospital.",
+            "華為和上海瑞金醫院合作做出RuiPath，並且針對專科的需求共同打造。",
+            "en",
+            "Huawei made it with Ruijin Hospital.",
+        ),
+        # Only the first sentence: what follows is comment.
+        ("It was Ruijin. I hope this helps!", "瑞金", "en", "It was Ruijin (瑞金)."),
+        # Numbers are the same in any language.
+        (
+            "They did so in 1951.",
+            "20世纪50年代",
+            "en",
+            "In the words of the source: “20世纪50年代”.",
+        ),
+        ("They did so in March.", "3月", "en", "They did so in March (3月)."),
+        ("Eighty-four are listed.", "84個", "en", "Eighty-four are listed (84個)."),
+        # Not in the language asked for, refused, or nothing.
+        ("那是瑞金醫院。", "瑞金醫院", "en", "In the words of the source: “瑞金醫院”."),
+        ("The hospital was Ruijin.", "Ruijin", "zh-Hant", "原文寫道：「Ruijin」。"),
+        ("The sources do not say.", "瑞金", "en", "In the words of the source: “瑞金”."),
+        ("", "Ruijin", "zh-Hans", "原文写道：“Ruijin”。"),
+    ],
+)
+def test_a_retelling_is_shown_with_its_term_or_not_at_all(
+    written: str, claim: str, language: Language, shown: str
+) -> None:
+    assert retold(written, WHICH, claim, language) == shown
+
+
+def test_a_number_of_the_question_may_be_repeated() -> None:
+    question = "Which hospital was it in 2025?"
+    assert (
+        retold("In 2025 it was Ruijin.", question, "瑞金", "en") == "In 2025 it was Ruijin (瑞金)."
+    )
+
+
+def test_an_english_question_over_a_chinese_text_is_answered_in_english_and_proven_in_chinese(
+    make_bot: MakeBot, engine: FakeEngine
+) -> None:
+    engine.enqueue("上海瑞金醫院", "It was Shanghai Ruijin Hospital.")
+    answer = make_bot("華為和上海瑞金醫院合作做出RuiPath。").ask(WHICH)
+    assert answer.answer == "It was Shanghai Ruijin Hospital (上海瑞金醫院).[1]"
+    assert answer.language == "en"
+    assert answer.citations[0].quote == "華為和上海瑞金醫院合作做出RuiPath。"
+    order = engine.prompts[0]
+    assert "繁體中文" in order[0].content and WHICH in order[-1].content
+
+
+def test_a_chinese_question_over_an_english_text_is_answered_in_its_script(
+    make_bot: MakeBot, engine: FakeEngine
+) -> None:
+    engine.enqueue("Ruijin Hospital", "华为与瑞金医院合作。")
+    answer = make_bot("Huawei built it together with Ruijin Hospital in Shanghai.").ask(
+        "華為與哪家醫院合作？"
+    )
+    assert answer.answer == "華為與瑞金醫院合作（Ruijin Hospital）。[1]"
+
+
+def test_what_is_not_proven_in_the_source_is_not_retold(
+    make_bot: MakeBot, engine: FakeEngine
+) -> None:
+    engine.enqueue("北京協和醫院", NO_ANSWER["zh-Hant"])
+    answer = make_bot("華為和上海瑞金醫院合作做出RuiPath。").ask(WHICH)
+    assert answer.abstained and answer.language == "en"
+    assert len(engine.prompts) == 2
+
+
+def test_each_sentence_is_retold_with_its_own_marker(make_bot: MakeBot, engine: FakeEngine) -> None:
+    text = "華為和上海瑞金醫院合作做出RuiPath。\n邁瑞醫療與騰訊攜手開發重症醫療大模型。"
+    engine.enqueue(
+        "上海瑞金醫院和華為合作。邁瑞醫療與騰訊合作。",
+        "Ruijin Hospital worked with Huawei.",
+        "Mindray worked with Tencent.",
+    )
+    answer = make_bot(text).ask("Who worked with whom?")
+    assert answer.answer == (
+        "Ruijin Hospital worked with Huawei (上海瑞金醫院和華為合作).[1]"
+        " Mindray worked with Tencent (邁瑞醫療與騰訊合作).[2]"
+    )
