@@ -172,7 +172,7 @@ class Citer:
         """The sentence as it may be shown, with its markers, or None when nothing supports it."""
         stripped, hinted = strip_markers(written)
         claim = to_language(_tidy(stripped), self.language)
-        if not claim:
+        if not _content(claim):  # nothing is said: "Sources:"
             return None
         proof = self.support(claim, {number - 1 for number in hinted})
         if not proof:

@@ -27,6 +27,8 @@ def retold(written: str, question: str, claim: str, language: Language) -> str:
     then quoted as it is.
     """
     text = to_language(_first_sentence(written), language)
+    if language == "en":  # "was瑞金醫院"
+        text = re.sub(rf"(?<=[A-Za-z,])(?=[{HAN}])|(?<=[{HAN}])(?=[A-Za-z])", " ", text)
     bare = _FULL_STOP.sub("", claim.strip())
     if not _fits(text, question, claim, language):
         return prompts.QUOTED[language].format(bare)

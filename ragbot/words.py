@@ -67,10 +67,24 @@ _MONTH = re.compile(
 )
 
 
+_SCALES = {"千": 3, "万": 4, "亿": 8, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+_SCALED = re.compile(rf"({_NUMBER.pattern})\s*(千?)({'|'.join(_SCALES)})")
+
+
 def stated_numbers(text: str) -> set[str]:
-    """Numbers in digits and English months, as plain decimals: what a claim must have right."""
+    """Numbers in digits and English months, as plain decimals: what a claim must have right.
+
+    A scale counts: 3000万 and 30 million are both 30000000.
+    """
     months = {_ENGLISH_NUMBERS[month.lower()] for month in _MONTH.findall(text)}
-    return months | {_plain(number) for number in _NUMBER.findall(fold(text).text)}
+    plain = _SCALED.sub(_scaled, fold(text).text)
+    return months | {_plain(number) for number in _NUMBER.findall(plain)}
+
+
+def _scaled(match: re.Match[str]) -> str:
+    number, thousand, scale = match.groups()
+    value = float(number.replace(",", "")) * 10 ** (_SCALES[scale] + 3 * bool(thousand))
+    return f" {value:.0f} " if value < 1e15 else match.group()
 
 
 def mentioned_numbers(text: str) -> set[str]:
@@ -78,7 +92,8 @@ def mentioned_numbers(text: str) -> set[str]:
     folded = fold(text).text
     han = {str(_han_value(run)) for run in _HAN_NUMBER.findall(folded)}
     english = {_ENGLISH_NUMBERS[w] for w in re.findall("[a-z]+", folded) if w in _ENGLISH_NUMBERS}
-    return stated_numbers(text) | han | english
+    bare = {_plain(number) for number in _NUMBER.findall(folded)}  # also without its scale
+    return stated_numbers(text) | bare | han | english
 
 
 def _plain(number: str) -> str:

@@ -206,3 +206,7 @@ def test_no_evidence_no_sentence() -> None:
 def test_evidence_compares_by_value() -> None:
     hit = hits(SOURCE_1)[0]
     assert Evidence(0, hit, 1, 2) == Evidence(0, hit, 1, 2)
+
+
+def test_a_heading_without_a_word_of_its_own_is_no_sentence() -> None:
+    assert citer("Who did it?", "Huawei did it.").cite("Sources: [1], [2]") is None

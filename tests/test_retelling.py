@@ -41,6 +41,26 @@ WHICH = "Which hospital worked with Huawei?"
             "en",
             "In the words of the source: “20世纪50年代”.",
         ),
+        (
+            "It cost 30 million pounds.",
+            "3000万英镑",
+            "en",
+            "It cost 30 million pounds (3000万英镑).",
+        ),
+        (
+            "It cost 3000 million pounds.",
+            "3000 万英镑",
+            "en",
+            "In the words of the source: “3000 万英镑”.",
+        ),
+        ("It cost 30,000,000 pounds.", "3000万", "en", "It cost 30,000,000 pounds (3000万)."),
+        (
+            "花了1.2亿美元。",
+            "120 million dollars",
+            "zh-Hans",
+            "花了1.2亿美元（120 million dollars）。",
+        ),
+        ("It was瑞金醫院.", "瑞金醫院", "en", "It was 瑞金醫院."),
         ("They did so in March.", "3月", "en", "They did so in March (3月)."),
         ("Eighty-four are listed.", "84個", "en", "Eighty-four are listed (84個)."),
         # Not in the language asked for, refused, or nothing.
