@@ -14,12 +14,11 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from ragbot import prompts
+from ragbot import prompts, retelling
 from ragbot.citations import Citer, gather, stream_sentences
 from ragbot.config import Config, load_config
 from ragbot.engines import Engine, TextStream
 from ragbot.errors import ConfigError
-from ragbot.retelling import retold
 from ragbot.retriever import PERFECT, UNRELATED, Retriever
 from ragbot.text import detect_language, detect_script
 from ragbot.types import Answer, Hit, Language, Message, Timings, Usage
@@ -204,9 +203,11 @@ class RagBot:
         """Tells what was proven in the sources' language in the asker's."""
 
         def retell(claim: str) -> str:
-            messages = prompts.retelling_messages(question, claim, language)
+            if (detect_language(claim) == "en") == (language == "en"):
+                return claim
+            messages = retelling.messages(question, claim, language)
             reply = self.engine.stream(messages, max_tokens=self._max_tokens, cancel=cancel)
-            return retold("".join(written.kept(reply)), question, claim, language)
+            return retelling.retold("".join(written.kept(reply)), question, claim, language)
 
         return retell
 

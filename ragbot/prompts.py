@@ -80,6 +80,13 @@ _RETELL: dict[Language, tuple[str, str, str, str]] = {
     ),
 }
 
+# A whole sentence is translated: asked to answer with it, the model sums up and loses its points.
+_TRANSLATE: dict[Language, str] = {
+    "zh-Hant": "把使用者的句子完整譯成繁體中文，一項不漏，只寫譯文。",
+    "zh-Hans": "把用户的句子完整译成简体中文，一项不漏，只写译文。",
+    "en": "Translate the user's sentence into English, leaving nothing out. Write only that.",
+}
+
 QUOTED: dict[Language, str] = {
     "zh-Hant": "原文寫道：「{}」。",
     "zh-Hans": "原文写道：“{}”。",
@@ -122,8 +129,13 @@ def in_words_of_the_source(question: str, source: Language) -> str:
     return f"{question} {_AS_WRITTEN[source]}"
 
 
+def translation_messages(sentence: str, language: Language) -> list[Message]:
+    """The conversation that asks for a sentence in the asker's language."""
+    return [Message("system", _TRANSLATE[language]), Message("user", _fenced(sentence))]
+
+
 def retelling_messages(question: str, claim: str, language: Language) -> list[Message]:
-    """The conversation that asks for a claim in the asker's language."""
+    """The conversation that asks for a sentence in the asker's language around a term."""
     order, asked, told, form = _RETELL[language]
     return [
         Message("system", order),
@@ -131,6 +143,11 @@ def retelling_messages(question: str, claim: str, language: Language) -> list[Me
         Message("assistant", told),
         Message("user", form.format(_fenced(question), _fenced(claim))),
     ]
+
+
+def repeats_example(written: str) -> bool:
+    """Whether a retelling is the one shown as an example."""
+    return any(told.rstrip("。.") in written for _, _, told, _ in _RETELL.values())
 
 
 def answer_messages(

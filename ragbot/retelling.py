@@ -10,13 +10,25 @@ import re
 
 from ragbot import prompts
 from ragbot.text import HAN, detect_language, fold, sentences, to_language
-from ragbot.types import Language
+from ragbot.types import Language, Message
 from ragbot.words import mentioned_numbers, stated_numbers
 
 # What is short enough to stand in brackets: a name, a date, a term; not a sentence.
 _LONGEST_TERM = {"en": 60, "zh-Hant": 24, "zh-Hans": 24}
 _A_WORD = 4  # letters: fewer are no sentence
 _FULL_STOP = re.compile(r"[。.！!]+$")
+
+
+def is_term(claim: str) -> bool:
+    """Whether a claim is short enough to be a name, a date or a term rather than a sentence."""
+    return len(claim) <= _LONGEST_TERM[detect_language(claim)]
+
+
+def messages(question: str, claim: str, language: Language) -> list[Message]:
+    """What the generator is asked for: a sentence around a term, or a sentence's translation."""
+    if is_term(claim):
+        return prompts.retelling_messages(question, claim, language)
+    return prompts.translation_messages(claim, language)
 
 
 def retold(written: str, question: str, claim: str, language: Language) -> str:
@@ -32,7 +44,7 @@ def retold(written: str, question: str, claim: str, language: Language) -> str:
     bare = _FULL_STOP.sub("", claim.strip())
     if not _fits(text, question, claim, language):
         return prompts.QUOTED[language].format(bare)
-    if len(bare) > _LONGEST_TERM[detect_language(bare)] or fold(bare).text in fold(text).text:
+    if not is_term(bare) or fold(bare).text in fold(text).text:
         return text
     end = _FULL_STOP.search(text)
     body, stop = (text[: end.start()], end.group()) if end else (text, "")
@@ -40,7 +52,7 @@ def retold(written: str, question: str, claim: str, language: Language) -> str:
 
 
 def _fits(text: str, question: str, claim: str, language: Language) -> bool:
-    if not text or prompts.refuses(text):
+    if not text or prompts.refuses(text) or prompts.repeats_example(text):
         return False
     if language == "en":  # the source's own terms may stand in it
         foreign = set(re.findall(f"[{HAN}]", fold(text).text)) - set(fold(claim).text)

@@ -6,7 +6,7 @@ import pytest
 
 from ragbot.bot import RagBot
 from ragbot.prompts import NO_ANSWER
-from ragbot.retelling import retold
+from ragbot.retelling import messages, retold
 from ragbot.types import Language
 from tests.fakes import FakeEngine
 
@@ -67,6 +67,7 @@ WHICH = "Which hospital worked with Huawei?"
         ("那是瑞金醫院。", "瑞金醫院", "en", "In the words of the source: “瑞金醫院”."),
         ("The hospital was Ruijin.", "Ruijin", "zh-Hant", "原文寫道：「Ruijin」。"),
         ("The sources do not say.", "瑞金", "en", "In the words of the source: “瑞金”."),
+        ("The sky is blue.", "瑞金", "en", "In the words of the source: “瑞金”."),
         ("", "Ruijin", "zh-Hans", "原文写道：“Ruijin”。"),
     ],
 )
@@ -126,3 +127,10 @@ def test_each_sentence_is_retold_with_its_own_marker(make_bot: MakeBot, engine: 
         "Ruijin Hospital worked with Huawei (上海瑞金醫院和華為合作).[1]"
         " Mindray worked with Tencent (邁瑞醫療與騰訊合作).[2]"
     )
+
+
+def test_a_term_is_told_in_a_sentence_and_a_sentence_is_translated() -> None:
+    term = messages(WHICH, "瑞金醫院", "en")
+    assert WHICH in term[-1].content and "瑞金醫院" in term[-1].content
+    long = "華為和上海瑞金醫院合作做出RuiPath，並且針對專科的需求共同打造。"
+    assert [message.content for message in messages(WHICH, long, "en")][1:] == [long]
