@@ -210,3 +210,41 @@ def test_evidence_compares_by_value() -> None:
 
 def test_a_heading_without_a_word_of_its_own_is_no_sentence() -> None:
     assert citer("Who did it?", "Huawei did it.").cite("Sources: [1], [2]") is None
+
+
+@pytest.mark.parametrize(
+    ("question", "claim", "source", "said"),
+    [
+        (
+            "Which Tencent system kept the idea alive?",
+            "The Tencent system kept the idea alive.",
+            "The Tencent system Miying kept the idea alive.",
+            False,
+        ),
+        (
+            "Which Tencent system kept the idea alive?",
+            "Miying kept the idea alive.",
+            "The Tencent system Miying kept the idea alive.",
+            True,
+        ),
+        (
+            "向目擊者取證屬於委員會的什麼？",
+            "向目擊者取證屬於委員會。",
+            "向目擊者取證屬於委員會的主要職責。",
+            False,
+        ),
+        (
+            "向目擊者取證屬於委員會的職責嗎？",
+            "向目擊者取證屬於委員會的職責。",
+            "向目擊者取證屬於委員會的主要職責。",
+            True,
+        ),
+        ("Did Huawei found a corps?", "Huawei did found a corps.", "Huawei founded a corps.", True),
+        ("Did Huawei or Tencent found it?", "Huawei.", "Huawei founded it.", True),
+        ("是華為還是騰訊創辦的？", "華為創辦的。", "華為創辦了它。", True),
+    ],
+)
+def test_the_question_said_again_is_no_answer(
+    question: str, claim: str, source: str, said: bool
+) -> None:
+    assert (citer(source, question=question).cite(claim) is not None) == said
