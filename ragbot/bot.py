@@ -33,7 +33,7 @@ from ragbot.workspace import (
 
 LONGEST_QUESTION = 2000  # characters; what is longer is a document, not a question
 
-_SECOND_LOOK = 2  # sentences
+_FIRST_LOOK, _SECOND_LOOK = 4, 2  # sentences
 
 T = TypeVar("T")
 
@@ -163,7 +163,7 @@ class RagBot:
             asked, citer.language = prompts.in_words_of_the_source(question, source), source
             citer.retell = self._reteller(question, language, written, cancel)
         room = self._context - self._max_tokens
-        for passages in self._looks(query, hits):
+        for passages in self._looks(query, hits, across=asked != question):
             messages = prompts.answer_messages(asked, citer.language, passages, history, room)
             reply = self.engine.stream(messages, max_tokens=self._max_tokens, cancel=cancel)
             for piece in _proven(stream_sentences(written.kept(reply)), citer, language):
@@ -187,10 +187,10 @@ class RagBot:
             raw=written.text,
         )
 
-    def _looks(self, query: str, hits: Sequence[Hit]) -> Iterator[Sequence[Hit]]:
-        """What the generator is shown: the passages; then, when nothing of what it wrote could be
-        proven, only the sentences that bear most on the question, which leave less to mix up."""
-        yield hits
+    def _looks(self, query: str, hits: Sequence[Hit], *, across: bool) -> Iterator[Sequence[Hit]]:
+        """What the generator is shown: the passages, or of another language the sentences that bear
+        most on the question; when nothing it wrote could be proven, still fewer sentences."""
+        yield self.retriever.focus(query, hits, limit=_FIRST_LOOK) if across else hits
         yield self.retriever.focus(query, hits, limit=_SECOND_LOOK)
 
     def _reteller(
