@@ -14,8 +14,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ragbot.bot import AnswerStream, RagBot
+    from ragbot.bot import RagBot
     from ragbot.errors import RagbotError
+    from ragbot.streaming import AnswerStream
     from ragbot.types import Answer, Citation, Hit, Message, Timings
 
 __all__ = [
@@ -29,7 +30,7 @@ __all__ = [
     "Timings",
 ]
 
-_HOMES = {"AnswerStream": "bot", "RagBot": "bot", "RagbotError": "errors"}
+_HOMES = {"AnswerStream": "streaming", "RagBot": "bot", "RagbotError": "errors"}
 
 
 def __getattr__(name: str) -> Any:

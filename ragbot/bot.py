@@ -12,16 +12,16 @@ import time
 import unicodedata
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
-from typing import Generic, TypeVar
 
 from ragbot import prompts, retelling
 from ragbot.citations import Citer, gather, stream_sentences
 from ragbot.config import Config, load_config
-from ragbot.engines import Engine, TextStream
+from ragbot.engines import Engine
 from ragbot.errors import ConfigError
 from ragbot.retriever import PERFECT, UNRELATED, Retriever
-from ragbot.text import detect_language, detect_script
-from ragbot.types import Answer, Hit, Language, Message, Timings, Usage
+from ragbot.streaming import AnswerStream, Written
+from ragbot.text import across, detect_language, detect_script
+from ragbot.types import Answer, Hit, Language, Message, Timings
 from ragbot.workspace import (
     Report,
     current_index,
@@ -34,40 +34,6 @@ from ragbot.workspace import (
 LONGEST_QUESTION = 2000  # characters; what is longer is a document, not a question
 
 _FIRST_LOOK, _SECOND_LOOK = 4, 2  # sentences
-
-T = TypeVar("T")
-
-
-class Stream(Iterator[str], Generic[T]):
-    """An iterator over text that also keeps what its generator returned."""
-
-    def __init__(self, source: Generator[str, None, T]):
-        self._source = source
-        self.result: T | None = None
-
-    def __next__(self) -> str:
-        try:
-            return next(self._source)
-        except StopIteration as end:
-            self.result = self.result or end.value  # asked once more, a generator returns None
-            raise
-
-    def close(self) -> None:
-        """Stop now; the generator behind it is told to stop, too."""
-        self._source.close()
-
-
-class AnswerStream(Stream[Answer]):
-    """An answer as it is proven, piece by piece; joined, the pieces are the answer's text."""
-
-    @property
-    def answer(self) -> Answer:
-        """The whole answer; what has not been read yet is read first."""
-        for _ in self:
-            pass
-        if self.result is None:
-            raise RuntimeError("the stream was closed before its end")
-        return self.result
 
 
 class RagBot:
@@ -155,15 +121,16 @@ class RagBot:
         language = _language(question, history, hits)
         # In a mixed corpus, the best passage's language is the one that is answered from.
         source = detect_language(hits[0].text, language) if hits else language
+        foreign = across(source, language)
         retrieval_ms = clock.ms()
-        written, shown, ttft_ms = _Written(), "", 0.0
+        written, shown, ttft_ms = Written(), "", 0.0
         citer = Citer(question, language, gather(hits), self._similarity(hits))
-        asked = question
-        if (source == "en") != (language == "en"):
-            asked, citer.language = prompts.in_words_of_the_source(question, source), source
+        if foreign:
+            citer.language = source
             citer.retell = self._reteller(question, language, written, cancel)
+        asked = prompts.in_words_of_the_source(question, source) if foreign else question
         room = self._context - self._max_tokens
-        for passages in self._looks(query, hits, across=asked != question):
+        for passages in self._looks(query, hits, foreign=foreign):
             messages = prompts.answer_messages(asked, citer.language, passages, history, room)
             reply = self.engine.stream(messages, max_tokens=self._max_tokens, cancel=cancel)
             for piece in _proven(stream_sentences(written.kept(reply)), citer, language):
@@ -187,23 +154,23 @@ class RagBot:
             raw=written.text,
         )
 
-    def _looks(self, query: str, hits: Sequence[Hit], *, across: bool) -> Iterator[Sequence[Hit]]:
+    def _looks(self, query: str, hits: Sequence[Hit], *, foreign: bool) -> Iterator[Sequence[Hit]]:
         """What the generator is shown: the passages, or of another language the sentences that bear
         most on the question; when nothing it wrote could be proven, still fewer sentences."""
-        yield self.retriever.focus(query, hits, limit=_FIRST_LOOK) if across else hits
+        yield self.retriever.focus(query, hits, limit=_FIRST_LOOK) if foreign else hits
         yield self.retriever.focus(query, hits, limit=_SECOND_LOOK)
 
     def _reteller(
         self,
         question: str,
         language: Language,
-        written: _Written,
+        written: Written,
         cancel: threading.Event | None,
     ) -> Callable[[str], str]:
         """Tells what was proven in the sources' language in the asker's."""
 
         def retell(claim: str) -> str:
-            if (detect_language(claim) == "en") == (language == "en"):
+            if not across(detect_language(claim), language):
                 return claim
             messages = retelling.messages(question, claim, language)
             reply = self.engine.stream(messages, max_tokens=self._max_tokens, cancel=cancel)
@@ -257,30 +224,6 @@ def _language(question: str, history: Sequence[Message], hits: Sequence[Hit]) ->
     before = "".join(message.content for message in history if message.role == "user")
     source = detect_script("".join(hit.text for hit in hits), "zh-Hans")
     return detect_language(question, detect_language(before, source) if before else source)
-
-
-class _Written:
-    """What the generator wrote for one question, and the tokens it took."""
-
-    def __init__(self) -> None:
-        self.text = ""
-        self.tokens = (0, 0)
-
-    def kept(self, reply: TextStream) -> Iterator[str]:
-        """The pieces of a reply, which are kept; a reply that is left is told to stop."""
-        stream = Stream(reply)
-        self.text += "\n" if self.text else ""
-        try:
-            for piece in stream:
-                self.text += piece
-                yield piece
-        finally:
-            stream.close()
-        used = stream.result or Usage()
-        self.tokens = (
-            self.tokens[0] + used.prompt_tokens,
-            self.tokens[1] + used.completion_tokens,
-        )
 
 
 def _proven(written: Iterator[str], citer: Citer, language: Language) -> Iterator[str]:

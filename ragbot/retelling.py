@@ -1,7 +1,7 @@
 """A proven claim in the asker's language: retold by the generator, trusted only where it can be.
 
 The generator answers in the sources' own language, where its words can be held against theirs; what
-is proven is then retold. A retelling never stands alone: the source's term goes with it.
+is proven is then retold: a term in a sentence that keeps it in brackets, a sentence as a whole.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from ragbot import prompts
-from ragbot.text import HAN, detect_language, fold, sentences, to_language
+from ragbot.text import HAN, across, detect_language, fold, sentences, to_language
 from ragbot.types import Language, Message
 from ragbot.words import mentioned_numbers, stated_numbers
 
@@ -21,7 +21,8 @@ _FULL_STOP = re.compile(r"[。.！!]+$")
 
 def is_term(claim: str) -> bool:
     """Whether a claim is short enough to be a name, a date or a term rather than a sentence."""
-    return len(claim) <= _LONGEST_TERM[detect_language(claim)]
+    bare = _bare(claim)
+    return len(bare) <= _LONGEST_TERM[detect_language(bare)]
 
 
 def messages(question: str, claim: str, language: Language) -> list[Message]:
@@ -41,14 +42,18 @@ def retold(written: str, question: str, claim: str, language: Language) -> str:
     text = to_language(_first_sentence(written), language)
     if language == "en":  # "was瑞金醫院"
         text = re.sub(rf"(?<=[A-Za-z,])(?=[{HAN}])|(?<=[{HAN}])(?=[A-Za-z])", " ", text)
-    bare = _FULL_STOP.sub("", claim.strip())
+    bare = _bare(claim)
     if not _fits(text, question, claim, language):
         return prompts.QUOTED[language].format(bare)
-    if not is_term(bare) or fold(bare).text in fold(text).text:
+    if not is_term(claim) or fold(bare).text in fold(text).text:
         return text
     end = _FULL_STOP.search(text)
     body, stop = (text[: end.start()], end.group()) if end else (text, "")
     return f"{body}（{bare}）{stop}" if language != "en" else f"{body} ({bare}){stop}"
+
+
+def _bare(claim: str) -> str:
+    return _FULL_STOP.sub("", claim.strip())
 
 
 def _fits(text: str, question: str, claim: str, language: Language) -> bool:
@@ -58,7 +63,7 @@ def _fits(text: str, question: str, claim: str, language: Language) -> bool:
         foreign = set(re.findall(f"[{HAN}]", fold(text).text)) - set(fold(claim).text)
         in_language = not foreign and len(re.findall("[A-Za-z]", text)) >= _A_WORD
     else:
-        in_language = detect_language(text) != "en"
+        in_language = not across(detect_language(text), language)
     given = mentioned_numbers(claim) | mentioned_numbers(question)
     return in_language and not stated_numbers(text) - given
 

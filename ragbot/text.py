@@ -55,6 +55,11 @@ def detect_script(text: str, default: Language = "zh-Hans") -> Language:
     return "zh-Hant" if only_traditional > only_simplified else "zh-Hans"
 
 
+def across(one: Language, other: Language) -> bool:
+    """Whether two languages differ in more than the script."""
+    return (one == "en") != (other == "en")
+
+
 def to_language(text: str, language: Language) -> str:
     """Chinese text in the reader's script; a text that is already in it is left as it is."""
     if language == "en" or not _HAN.search(text) or detect_script(text, language) == language:

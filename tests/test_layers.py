@@ -29,7 +29,7 @@ FLOORS = [
         "citations",
         "engines",
     },
-    {"corpus", "index", "retelling"},
+    {"corpus", "index", "retelling", "streaming"},
     {"retriever", "workspace"},
     {"bot"},
     {"console"},
