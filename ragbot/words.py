@@ -67,7 +67,12 @@ _MONTH = re.compile(
 )
 
 
-_SCALES = {"千": 3, "万": 4, "亿": 8, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+_SCALES = {"万亿": 12, "千": 3, "万": 4, "亿": 8} | {  # the longest first
+    "thousand": 3,
+    "million": 6,
+    "billion": 9,
+    "trillion": 12,
+}
 _SCALED = re.compile(rf"({_NUMBER.pattern})\s*(千?)({'|'.join(_SCALES)})")
 
 

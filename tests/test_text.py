@@ -140,6 +140,10 @@ def test_words_of_both_scripts_are_the_same() -> None:
         ("eighty percent", set(), {"80"}),
         ("十幾個", set(), {"10"}),
         ("no number", set(), set()),
+        ("3000万", {"30000000"}, {"3000"}),
+        ("30 million", {"30000000"}, {"30"}),
+        ("2千万人", {"20000000"}, set()),
+        ("3.5万亿元", {"3500000000000"}, {"3.5"}),
     ],
 )
 def test_numbers(text: str, stated: set[str], also_mentioned: set[str]) -> None:
