@@ -67,13 +67,10 @@ _MONTH = re.compile(
 )
 
 
-_SCALES = {"万亿": 12, "千": 3, "万": 4, "亿": 8} | {  # the longest first
-    "thousand": 3,
-    "million": 6,
-    "billion": 9,
-    "trillion": 12,
-}
-_SCALED = re.compile(rf"({_NUMBER.pattern})\s*(千?)({'|'.join(_SCALES)})")
+_SCALES = {"千": 3, "万": 4, "亿": 8, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+_SCALE = re.compile("|".join(_SCALES))
+# Scales multiply: 千万, 万亿. Three at most, so that no run of them overflows a float.
+_SCALED = re.compile(rf"({_NUMBER.pattern})\s*((?:{_SCALE.pattern}){{1,3}})")
 
 
 def stated_numbers(text: str) -> set[str]:
@@ -87,8 +84,9 @@ def stated_numbers(text: str) -> set[str]:
 
 
 def _scaled(match: re.Match[str]) -> str:
-    number, thousand, scale = match.groups()
-    value = float(number.replace(",", "")) * 10 ** (_SCALES[scale] + 3 * bool(thousand))
+    number, scales = match.groups()
+    exponent = sum(_SCALES[scale] for scale in _SCALE.findall(scales))
+    value = float(number.replace(",", "")) * 10**exponent
     return f" {value:.0f} " if value < 1e15 else match.group()
 
 

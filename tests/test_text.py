@@ -144,6 +144,8 @@ def test_words_of_both_scripts_are_the_same() -> None:
         ("30 million", {"30000000"}, {"30"}),
         ("2千万人", {"20000000"}, set()),
         ("3.5万亿元", {"3500000000000"}, {"3.5"}),
+        ("5千亿", {"500000000000"}, {"5"}),
+        ("2" + "亿" * 500, {"2"}, set()),
     ],
 )
 def test_numbers(text: str, stated: set[str], also_mentioned: set[str]) -> None:
