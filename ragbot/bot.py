@@ -125,10 +125,10 @@ class RagBot:
         retrieval_ms = clock.ms()
         written, shown, ttft_ms = Written(), "", 0.0
         citer = Citer(question, language, gather(hits), self._similarity(hits))
+        asked = question
         if foreign:
-            citer.language = source
+            asked, citer.language = prompts.in_words_of_the_source(question, source), source
             citer.retell = self._reteller(question, language, written, cancel)
-        asked = prompts.in_words_of_the_source(question, source) if foreign else question
         room = self._context - self._max_tokens
         for passages in self._looks(query, hits, foreign=foreign):
             messages = prompts.answer_messages(asked, citer.language, passages, history, room)
