@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from ragbot.fence import fenced
 from ragbot.types import Hit, Language, Message
 
 # Written by the model, read by the bot, never shown: one token-cheap phrase in each language.
@@ -131,7 +132,7 @@ def in_words_of_the_source(question: str, source: Language) -> str:
 
 def translation_messages(sentence: str, language: Language) -> list[Message]:
     """The conversation that asks for a sentence in the asker's language."""
-    return [Message("system", _TRANSLATE[language]), Message("user", _fenced(sentence))]
+    return [Message("system", _TRANSLATE[language]), Message("user", fenced(sentence))]
 
 
 def retelling_messages(question: str, claim: str, language: Language) -> list[Message]:
@@ -141,7 +142,7 @@ def retelling_messages(question: str, claim: str, language: Language) -> list[Me
         Message("system", order),
         Message("user", asked),
         Message("assistant", told),
-        Message("user", form.format(_fenced(question), _fenced(claim))),
+        Message("user", form.format(fenced(question), fenced(claim))),
     ]
 
 
@@ -161,7 +162,9 @@ def answer_messages(
 
     It is kept within `room` tokens: passages are left out from the last, then turns of the history.
     """
-    kept = list(history[-_KEPT_MESSAGES:])
+    # Of the talk, too, every word is others': an answer before may quote a document's.
+    spoken = [message for message in history if message.role != "system"]
+    kept = [Message(m.role, fenced(m.content)) for m in spoken[-_KEPT_MESSAGES:]]
     while True:
         messages = [
             Message("system", _SYSTEM[language]),
@@ -178,14 +181,9 @@ def answer_messages(
 
 def _asked(question: str, language: Language, hits: Sequence[Hit]) -> str:
     colon = ":" if language == "en" else "："
-    sources = "\n".join(f"[{n}] {_fenced(hit.chunk.passage)}" for n, hit in enumerate(hits, 1))
-    asks = f"{_QUESTION[language]}{colon}{_fenced(question)}"
+    sources = "\n".join(f"[{n}] {fenced(hit.chunk.passage)}" for n, hit in enumerate(hits, 1))
+    asks = f"{_QUESTION[language]}{colon}{fenced(question)}"
     return f"{_SOURCES[language]}{colon}\n{sources}\n\n{asks}"
-
-
-def _fenced(text: str) -> str:
-    # One line each: no document and no question can begin a line that looks like another source.
-    return " ".join(text.split())
 
 
 def _tokens(messages: Sequence[Message]) -> float:
