@@ -27,6 +27,7 @@ from ragbot.workspace import (
     current_index,
     default_encoder,
     default_engine,
+    default_reranker,
     require_corpus,
     silent,
 )
@@ -73,9 +74,10 @@ class RagBot:
         if corpus is not None:
             config = config.model_copy(update={"corpus": Path(corpus)})
         require_corpus(config)
+        reranker = default_reranker(config)  # first: what is wrong with it shows at once
         encoder = default_encoder(config, report)
         return cls(
-            Retriever(current_index(config, encoder, report), encoder),
+            Retriever(current_index(config, encoder, report), encoder, rerank=reranker),
             lambda: default_engine(config, report),
             top_k=config.top_k,
             max_tokens=config.max_tokens,

@@ -1,7 +1,8 @@
 """The `ragbot` command: parse, call one function, print.
 
 What was asked for goes to standard output, everything else to standard error. Exit codes: 0 done,
-1 an evaluation falls short, 2 the user can mend it (one sentence says how), 130 interrupted.
+1 an evaluation falls short or a quote no longer stands, 2 the user can mend it (one sentence says
+how), 130 interrupted.
 """
 
 from __future__ import annotations
@@ -35,6 +36,10 @@ IndexOption = Annotated[Optional[Path], typer.Option("--index", help="Folder of 
 EncoderOption = Annotated[
     Optional[str], typer.Option("--encoder", help="packaged:NAME, a folder, or a hub id.")
 ]
+RerankerOption = Annotated[
+    Optional[str],
+    typer.Option("--reranker", help="Cross-encoder that orders passages anew: folder or hub id."),
+]
 LlmOption = Annotated[
     Optional[str],
     typer.Option(
@@ -44,7 +49,7 @@ LlmOption = Annotated[
 TopKOption = Annotated[Optional[int], typer.Option("--top-k", "-k", help="Passages to retrieve.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 KeepAllOption = Annotated[
-    Optional[bool], typer.Option("--keep-all", help="Index web-page litter, too.")
+    Optional[bool], typer.Option("--keep-all", help="Keep web-page litter, too.")
 ]
 Question = Annotated[str, typer.Argument(help="What you want to know.", show_default=False)]
 
@@ -71,15 +76,15 @@ def search(
     corpus: CorpusOption = None,
     index: IndexOption = None,
     encoder: EncoderOption = None,
+    reranker: RerankerOption = None,
     top_k: TopKOption = None,
     json: JsonOption = False,
 ) -> None:
     """Show the passages that bear on a question."""
     from ragbot import commands
 
-    commands.search(
-        question, dict(corpus=corpus, index=index, encoder=encoder, top_k=top_k), as_json=json
-    )
+    settings = dict(corpus=corpus, index=index, encoder=encoder, reranker=reranker, top_k=top_k)
+    commands.search(question, settings, as_json=json)
 
 
 @app.command()
@@ -88,6 +93,7 @@ def ask(
     corpus: CorpusOption = None,
     index: IndexOption = None,
     encoder: EncoderOption = None,
+    reranker: RerankerOption = None,
     llm: LlmOption = None,
     top_k: TopKOption = None,
     json: JsonOption = False,
@@ -95,8 +101,8 @@ def ask(
     """Answer a question, with the sentences that prove it."""
     from ragbot import commands
 
-    settings = dict(corpus=corpus, index=index, encoder=encoder, llm=llm, top_k=top_k)
-    commands.ask(question, settings, as_json=json)
+    models = dict(encoder=encoder, reranker=reranker, llm=llm)
+    commands.ask(question, dict(corpus=corpus, index=index, top_k=top_k, **models), as_json=json)
 
 
 @app.command()
@@ -104,13 +110,36 @@ def chat(
     corpus: CorpusOption = None,
     index: IndexOption = None,
     encoder: EncoderOption = None,
+    reranker: RerankerOption = None,
     llm: LlmOption = None,
     top_k: TopKOption = None,
 ) -> None:
     """Talk about the documents, question by question."""
     from ragbot import chat
 
-    chat.run(dict(corpus=corpus, index=index, encoder=encoder, llm=llm, top_k=top_k))
+    models = dict(encoder=encoder, reranker=reranker, llm=llm)
+    chat.run(dict(corpus=corpus, index=index, top_k=top_k, **models))
+
+
+@app.command()
+def verify(
+    answers: Annotated[
+        Path,
+        typer.Argument(
+            metavar="ANSWER.json",
+            help="What `ask --json` printed, one or many; - is standard input.",
+            show_default=False,
+        ),
+    ],
+    corpus: CorpusOption = None,
+    keep_all: KeepAllOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Confirm that the quotes of saved answers stand where they say. Needs no model."""
+    from ragbot import commands
+
+    if not commands.verify(answers, dict(corpus=corpus, keep_all=keep_all), as_json=json):
+        raise typer.Exit(1)
 
 
 class DefaultGroup(TyperGroup):
@@ -134,6 +163,7 @@ def run(
     corpus: CorpusOption = None,
     index: IndexOption = None,
     encoder: EncoderOption = None,
+    reranker: RerankerOption = None,
     llm: LlmOption = None,
     top_k: TopKOption = None,
     out: Annotated[
@@ -192,7 +222,8 @@ def run(
         checker=command.CHECKER if checker is None else checker,
         judge=judge,
     )
-    flags = dict(corpus=corpus, index=index, encoder=encoder, llm=llm, top_k=top_k)
+    models = dict(encoder=encoder, reranker=reranker, llm=llm)
+    flags = dict(corpus=corpus, index=index, top_k=top_k, **models)
     output = command.Output(out, resume, tuple(fail_under or ()), json)
     if not command.evaluate(plan, flags, output):
         raise typer.Exit(1)
@@ -220,12 +251,13 @@ def doctor(
     corpus: CorpusOption = None,
     index: IndexOption = None,
     encoder: EncoderOption = None,
+    reranker: RerankerOption = None,
     llm: LlmOption = None,
 ) -> None:
     """Show versions, settings, models and the index, and how to mend what is wrong."""
     from ragbot import doctor
 
-    doctor.run(dict(corpus=corpus, index=index, encoder=encoder, llm=llm))
+    doctor.run(dict(corpus=corpus, index=index, encoder=encoder, reranker=reranker, llm=llm))
 
 
 def main() -> None:

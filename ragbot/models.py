@@ -33,20 +33,29 @@ def resolve_generator(name: str, cache: Path, progress: Progress | None = None) 
     return _resolve(name, "generator", cache, progress)
 
 
+def resolve_reranker(name: str) -> str:
+    """The folder or hub id of a reranker; none is packaged. Raises ModelError."""
+    return _located(name, "reranker", "a folder")
+
+
 def _resolve(
     name: str, kind: Literal["encoder", "generator"], cache: Path, progress: Progress | None
 ) -> str:
     if name.startswith(PACKAGED_PREFIX):
         return str(_packaged(name.removeprefix(PACKAGED_PREFIX), kind, cache, progress))
+    known = ", ".join(PACKAGED_PREFIX + m.name for m in PACKAGED.values() if m.kind == kind)
+    return _located(name, kind, f"{known}, a path,")
+
+
+def _located(name: str, kind: str, known: str) -> str:
     path = os.path.expanduser(name)
     if os.path.exists(path):
         return path
     looks_local = name.startswith((".", "~", "/", "\\")) or name.lower().endswith(".gguf")
     if looks_local or not _HUB_ID.fullmatch(name):
-        known = ", ".join(PACKAGED_PREFIX + m.name for m in PACKAGED.values() if m.kind == kind)
         why = "there is no such file or folder" if looks_local else "it is no file and no hub id"
         raise ModelError(
-            f"The {kind} {name!r} is unknown, {why}: name {known}, a path, or a hub id OWNER/NAME."
+            f"The {kind} {name!r} is unknown, {why}: name {known} or a hub id OWNER/NAME."
         )
     return name
 

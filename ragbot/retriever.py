@@ -13,7 +13,7 @@ from ragbot.encoder import Encoder
 from ragbot.index import Candidate, Index
 from ragbot.lexical import Lexical
 from ragbot.text import sentences
-from ragbot.types import Hit
+from ragbot.types import Hit, Rerank
 
 # The score is the mean of two cosines (the passage's and its best sentence's) plus this much of
 # the lexical share. All parts are absolute, so a query that shares no word with the corpus ranks
@@ -27,7 +27,6 @@ UNRELATED, PERFECT = 0.8, 1.0 + LEXICAL_WEIGHT
 _CANDIDATES = 50
 
 Expand = Callable[[str], Sequence[str]]
-Rerank = Callable[[str, Sequence[Hit]], Sequence[Hit]]
 
 
 class Retriever:
@@ -45,6 +44,15 @@ class Retriever:
         self.encoder = encoder
         self._expand = expand
         self._rerank = rerank
+
+    def then(self, rerank: Rerank) -> Retriever:
+        """The same search, with `rerank` as the last to order what it finds."""
+        first = self._rerank
+
+        def both(question: str, hits: Sequence[Hit]) -> Sequence[Hit]:
+            return rerank(question, first(question, hits) if first else hits)
+
+        return Retriever(self.index, self.encoder, expand=self._expand, rerank=both)
 
     def search(self, question: str, *, limit: int) -> list[Hit]:
         """The best `limit` passages or fewer, best first; equal scores keep the corpus's order."""

@@ -6,7 +6,7 @@ Nothing is computed here beyond a name for a part of a record, and nothing of ou
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -92,6 +92,10 @@ class Hit:
     @property
     def text(self) -> str:
         return self.chunk.text
+
+
+Rerank = Callable[[str, Sequence[Hit]], Sequence[Hit]]
+"""Given a question and its hits, gives the hits as they rank then."""
 
 
 @dataclass(frozen=True, slots=True)

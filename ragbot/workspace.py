@@ -17,9 +17,10 @@ from ragbot.encoder import Encoder, open_encoder
 from ragbot.engines import Engine, connect_engine, open_engine
 from ragbot.errors import CorpusError
 from ragbot.index import Index, build_index, open_index
-from ragbot.models import fingerprint, resolve_encoder, resolve_generator
+from ragbot.models import fingerprint, resolve_encoder, resolve_generator, resolve_reranker
+from ragbot.reranker import open_reranker
 from ragbot.store import MANIFEST, replace_file
-from ragbot.types import Chunk, Progress
+from ragbot.types import Chunk, Progress, Rerank
 
 Report = Callable[[str], Progress]
 """Given the name of a piece of long work, gives what to call with (done, total)."""
@@ -45,6 +46,13 @@ def default_encoder(config: Config, report: Report = silent) -> Encoder:
     return open_encoder(
         model, name=config.encoder, fingerprint=fingerprint(model), threads=config.threads
     )
+
+
+def default_reranker(config: Config) -> Rerank | None:
+    """The reranker that the settings name, loaded; None when they name none. Raises ModelError."""
+    if not config.reranker:
+        return None
+    return open_reranker(resolve_reranker(config.reranker), threads=config.threads)
 
 
 def default_engine(config: Config, report: Report = silent) -> Engine:

@@ -46,7 +46,10 @@ def test_help_is_instant_and_lists_the_commands() -> None:
         start = time.perf_counter()
         done = ragbot("--help")
         times.append(time.perf_counter() - start)
-    assert all(name in done.stdout for name in ("index", "search", "ask", "chat", "doctor", "eval"))
+    assert all(
+        name in done.stdout
+        for name in ("index", "search", "ask", "chat", "verify", "doctor", "eval")
+    )
     assert min(times) < 1.0  # 0.15 s on an idle machine; this one runs tests
 
 
@@ -61,6 +64,8 @@ def test_help_is_instant_and_lists_the_commands() -> None:
         (("ask", "x", "--top-k", "0"), "top_k"),
         (("ask", "x", "--encoder", "packaged:nonsense"), "e5-small"),
         (("search", "x", "--encoder", "./nowhere"), "nowhere"),
+        (("search", "x", "--reranker", "./nowhere"), "The reranker './nowhere'"),
+        (("ask", "x", "--corpus", ".", "--reranker", "word"), "no hub id"),
         (("index", "nowhere"), "nowhere"),
         (("eval", "nowhere.jsonl", "--retrieval-only"), "nowhere.jsonl"),
     ],
@@ -90,6 +95,91 @@ def test_the_doctor_names_the_remedy(tmp_path: Path) -> None:
     assert findings["index"].remedy == "ragbot index"
     assert "e5-small" in findings["encoder"].remedy
     assert findings["cores"].state == str(os.cpu_count())
+    assert "reranker" not in findings
+
+
+def test_the_doctor_looks_for_a_reranker_that_is_named(tmp_path: Path) -> None:
+    for name, well in ((str(tmp_path), True), ("./nowhere", False)):
+        findings = {f.subject: f for f in examine(load_config({"reranker": name}))}
+        assert name in findings["reranker"].state
+        assert (findings["reranker"].remedy == "") == well
+
+
+# --- verifying -------------------------------------------------------------------------------
+
+PEARS = {
+    "marker": 1,
+    "doc": "a.txt",
+    "paragraph": 2,
+    "start": 10,
+    "end": 18,
+    "quote": "梨一斤賣40元。",
+}
+QUOTED = {"answer": "梨一斤賣40元。[1]", "abstained": False, "citations": [PEARS]}
+
+
+def test_saved_answers_are_verified_without_a_model() -> None:
+    corpus, answers = Path("a.txt"), Path("answers.jsonl")
+    corpus.write_text("蘋果一斤賣31元。\n梨一斤賣40元。", encoding="utf-8")
+    answers.write_text(json.dumps(QUOTED), encoding="utf-8")
+    done = ragbot("verify", "answers.jsonl", "--corpus", "a.txt")
+    assert (done.returncode, done.stdout, done.stderr) == (
+        0,
+        "1 quote in 1 answer: 1 stands.\n",
+        "",
+    )
+    piped = subprocess.run(
+        [sys.executable, "-m", "ragbot", "verify", "-", "-c", ".", "--json"],
+        input=json.dumps(QUOTED),
+        capture_output=True,
+        text=True,
+    )
+    assert piped.returncode == 0
+    assert json.loads(piped.stdout) == {"answers": 1, "quotes": 1, "stand": 1, "problems": []}
+    assert not Path("cache").exists() and not Path("index").exists()
+
+
+def test_a_quote_that_no_longer_stands_is_exit_code_1() -> None:
+    Path("a.txt").write_text("梨一斤賣40元。\n蘋果一斤賣31元。", encoding="utf-8")
+    Path("answer.json").write_text(json.dumps(QUOTED), encoding="utf-8")
+    done = ragbot("verify", "answer.json", "--corpus", "a.txt")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.splitlines() == [
+        "[1] a.txt, paragraph 2: moved to paragraph 1: 梨一斤賣40元。",
+        "1 quote in 1 answer: 0 stand, 1 does not.",
+    ]
+    done = ragbot("verify", "answer.json", "--corpus", "a.txt", "--json")
+    told = json.loads(done.stdout)
+    assert (done.returncode, told["stand"]) == (1, 0)
+    assert told["problems"][0]["problem"] == "moved"
+    assert told["problems"][0]["now"]["paragraph"] == 1
+
+
+def test_litter_counts_only_where_it_is_kept() -> None:
+    litter = "\n".join(("讚", "0", "分享", "讚", "1", "分享"))
+    Path("a.txt").write_text(f"{litter}\n梨一斤賣40元。", encoding="utf-8")
+    cited = QUOTED | {"citations": [PEARS | {"paragraph": 7, "start": 0, "end": 8}]}
+    Path("answer.json").write_text(json.dumps(cited), encoding="utf-8")
+    assert ragbot("verify", "answer.json", "-c", "a.txt").returncode == 0
+    kept = ragbot("verify", "answer.json", "-c", "a.txt", "--keep-all")
+    assert kept.returncode == 1 and "moved within paragraph 7" in kept.stdout
+
+
+@pytest.mark.parametrize(
+    ("content", "corpus", "said"),
+    [
+        (None, "a.txt", "answer.json cannot be read"),
+        ("# Notes", "a.txt", "is not JSON"),
+        ("{}", "a.txt", "ask --json"),
+        (json.dumps(QUOTED), "nowhere", "no corpus at nowhere"),
+        (json.dumps(QUOTED), "answer.json", "not of a known type"),
+    ],
+)
+def test_what_cannot_be_verified_is_a_mistake(content: str | None, corpus: str, said: str) -> None:
+    Path("a.txt").write_text("梨一斤賣40元。", encoding="utf-8")
+    if content is not None:
+        Path("answer.json").write_text(content, encoding="utf-8")
+    assert said in refused(ragbot("verify", "answer.json", "--corpus", corpus))
 
 
 # --- the chat --------------------------------------------------------------------------------

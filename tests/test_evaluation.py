@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from ragbot.evaluation.records import Run, writing
 from ragbot.evaluation.report import comparison_report
 from ragbot.evaluation.run import Evaluation, Plan
 from ragbot.evaluation.scoring import Judges
+from ragbot.types import Hit
 from tests.conftest import ARTICLE, SHARED, needs_shared
 from tests.fakes import FakeEngine
 from tests.test_cli import ragbot, refused
@@ -186,6 +188,25 @@ def test_the_fingerprint_tells_what_was_run_and_not_where(evaluation: Make, tmp_
     assert "asked.jsonl" in text
 
 
+def test_the_fingerprint_names_the_reranker(evaluation: Make, tmp_path: Path) -> None:
+    made = evaluation()
+    assert made.fingerprint()["models"]["reranker"] is None
+    (tmp_path / "cross").mkdir()
+    made.config = load_config({"reranker": str(tmp_path / "cross")})
+    told = made.fingerprint()
+    assert told["models"]["reranker"].startswith("cross, ")
+    assert str(tmp_path) not in json.dumps(told)
+
+
+def test_a_run_begun_before_there_was_a_setting_goes_on(evaluation: Make, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    conduct(evaluation(*RIGHT), Output(out), silent)
+    config = json.loads((out / "config.json").read_text(encoding="utf-8"))
+    del config["models"]["reranker"]
+    (out / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    conduct(evaluation(), Output(out, resume=True), silent)
+
+
 # --- conditions ------------------------------------------------------------------------------
 
 
@@ -234,6 +255,18 @@ def test_each_question_can_be_asked_with_and_without_its_gold(
     assert ids == ["a", "a~removed", "b", "b~removed", "c"]
     assert summary["abstention"]["f1"] == 1
     assert summary["answer"]["accuracy"] == 1
+
+
+def test_gold_is_hidden_behind_the_readers_reranker(evaluation: Make, tmp_path: Path) -> None:
+    def backwards(question: str, hits: Sequence[Hit]) -> Sequence[Hit]:
+        return [replace(hit, rank=rank) for rank, hit in enumerate(reversed(hits), start=1)]
+
+    bare = evaluation(retrieval_only=True, conditions=Conditions(remove_gold=True))
+    conduct(bare, Output(tmp_path / "run"), silent)
+    bare._bot.retriever = bare._bot.retriever.then(backwards)
+    conduct(bare, Output(tmp_path / "turned"), silent)
+    for usual, turned in zip(kept(tmp_path / "run"), kept(tmp_path / "turned"), strict=True):
+        assert turned["retrieved"] == usual["retrieved"][::-1]
 
 
 # --- comparing -------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import ragbot
 FLOORS = [
     {"types", "errors"},
     {"config", "e5", "store"},
-    {"text", "packaged"},
+    {"text", "fence", "packaged", "hub"},
     {"words"},
     {
         "readers",
@@ -24,13 +24,14 @@ FLOORS = [
         "lexical",
         "dense",
         "encoder",
+        "reranker",
         "chunking",
         "prompts",
         "citations",
         "engines",
     },
     {"corpus", "index", "retelling", "streaming"},
-    {"retriever", "workspace"},
+    {"retriever", "workspace", "verify"},
     {"bot"},
     {"console"},
     {"commands", "chat", "doctor", "evaluation"},
@@ -100,7 +101,7 @@ def loaded(code: str) -> set[str]:
         "import ragbot",
         "from ragbot import RagBot",
         "import ragbot.cli, ragbot.commands, ragbot.chat, ragbot.doctor",
-        "import ragbot.encoder, ragbot.engines.http, ragbot.engines.hf, ragbot.engines.llamacpp",
+        "import ragbot.encoder, ragbot.reranker, ragbot.engines.http, ragbot.engines.hf, ragbot.engines.llamacpp",
     ],
 )
 def test_importing_is_light(code: str) -> None:

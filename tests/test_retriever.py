@@ -63,6 +63,20 @@ def test_a_reranker_has_the_last_word(
     assert [hit.text for hit in turned] == [hit.text for hit in usual][::-1]
 
 
+def test_one_reranker_after_another(make_index: Callable[..., Index], encoder: FakeEncoder) -> None:
+    def backwards(question: str, hits: Sequence[Hit]) -> Sequence[Hit]:
+        return list(reversed(hits))
+
+    def second_first(question: str, hits: Sequence[Hit]) -> Sequence[Hit]:
+        return [hits[1], hits[0], *hits[2:]]
+
+    plain = Retriever(make_index(*TEXTS), encoder, expand=lambda question: ["天氣"])
+    a, b, c = (hit.text for hit in plain.search("華為", limit=3))
+    both = plain.then(backwards).then(second_first)
+    assert [hit.text for hit in both.search("華為", limit=3)] == [b, c, a]
+    assert [hit.text for hit in plain.search("華為", limit=3)] == [a, b, c]
+
+
 def test_asking_for_more_than_there_is(
     make_index: Callable[..., Index], encoder: FakeEncoder
 ) -> None:

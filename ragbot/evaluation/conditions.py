@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ragbot.evaluation.questions import Question
-from ragbot.retriever import Rerank
-from ragbot.types import Hit
+from ragbot.types import Hit, Rerank
 
 _REMOVED = "~removed"  # ends the id of a question that is asked once more without its gold
 

@@ -115,8 +115,8 @@ class Run:
         if not resume:
             self.require_none()
         kept = _read_json(self.folder / CONFIG)
-        if kept is not None and kept != config:
-            differs = ", ".join(differences(kept, config))
+        differs = "" if kept is None else ", ".join(differences(kept, config))
+        if differs:
             raise ConfigError(
                 f"The run in {self.folder} was begun otherwise ({differs}): name another folder "
                 "with --out."

@@ -26,7 +26,6 @@ from ragbot.evaluation.retrieval import CHUNKS_A_PARAGRAPH, DEPTH
 from ragbot.evaluation.scoring import Judges, Library, Outcome, Scorer
 from ragbot.evaluation.support import Support, entailment
 from ragbot.models import fingerprint
-from ragbot.retriever import Retriever
 from ragbot.workspace import Report, default_engine
 
 CHECKER = "packaged:qwen2.5-coder-1.5b"
@@ -34,7 +33,17 @@ CHECKER = "packaged:qwen2.5-coder-1.5b"
 # What a figure may depend on.
 _LIBRARIES = ("ragbot", "xllamacpp", "onnxruntime", "faiss-cpu", "bm25s", "jieba", "transformers")
 # Settings that say where things lie, or what is secret, and change no figure.
-_PLACES = {"corpus", "index", "cache", "encoder", "llm", "base_url", "api_key", "threads"}
+_PLACES = {
+    "corpus",
+    "index",
+    "cache",
+    "encoder",
+    "reranker",
+    "llm",
+    "base_url",
+    "api_key",
+    "threads",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +97,7 @@ class Evaluation:
             "models": {
                 "encoder": _named(self.config.encoder),
                 "encoder_fingerprint": manifest.encoder_fingerprint,
+                "reranker": _named(self.config.reranker),
                 "llm": None if self.plan.retrieval_only else _named(self.config.llm),
                 "checker": None if self.plan.retrieval_only else _named(self.plan.checker),
                 "judge": _named(self.plan.judge),
@@ -130,12 +140,12 @@ class Evaluation:
 
     def _bot_for(self, case: Case) -> RagBot:
         """The bot as it is under the conditions of a case; the engine is the same."""
-        conditions, plain = self.plan.conditions, self._bot.retriever
+        conditions = self.plan.conditions
         rerank = case.rerank(conditions, self.config.top_k, self.plan.selection.seed)
         if rerank is None:
             return self._bot
         return RagBot(
-            Retriever(plain.index, plain.encoder, rerank=rerank),
+            self._bot.retriever.then(rerank),
             lambda: self._bot.engine,
             top_k=self.config.top_k + conditions.noise,
             max_tokens=self.config.max_tokens,
