@@ -1,7 +1,7 @@
-"""The story of one question: retrieve, write, prove, answer.
+"""The story of one question: search, read, prove, answer or refuse.
 
-Nothing is shown before it is proven: the text streams a sentence at a time, each with the markers
-of the quotations that support it, and what nothing supports is left out.
+Nothing is shown before it is proven: each sentence has the markers of the quotations that support
+it, and what nothing supports is left out.
 """
 
 from __future__ import annotations
@@ -10,18 +10,24 @@ import re
 import threading
 import time
 import unicodedata
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Generator as Iteration
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from ragbot import prompts, retelling
-from ragbot.citations import Citer, gather, stream_sentences
+from ragbot import phrases
+from ragbot.abstention import probability, threshold
+from ragbot.citations import Citer
 from ragbot.config import Config, load_config
+from ragbot.disagreement import disagreeing
 from ragbot.engines import Engine
 from ragbot.errors import ConfigError
-from ragbot.retriever import PERFECT, UNRELATED, Retriever
-from ragbot.streaming import AnswerStream, Written
-from ragbot.text import across, detect_language, detect_script
-from ragbot.types import Answer, Hit, Language, Message, Timings
+from ragbot.evidence import Evidence, cited, copied, gather, rivals
+from ragbot.generator import Generator, looks, weight
+from ragbot.retriever import UNRELATED, Retriever
+from ragbot.streaming import AnswerStream
+from ragbot.text import across, detect_language, detect_script, sentences, to_language
+from ragbot.types import Answer, Citation, Hit, Language, Message, Timings
 from ragbot.workspace import (
     Report,
     current_index,
@@ -34,7 +40,14 @@ from ragbot.workspace import (
 
 LONGEST_QUESTION = 2000  # characters; what is longer is a document, not a question
 
-_FIRST_LOOK, _SECOND_LOOK = 4, 2  # sentences
+# What is read at once, in tokens, about; and how often, when nothing was found. One long passage or
+# some short ones: the small model reads few well, and each token costs a reader time.
+_ROOM, _LOOKS = 420.0, 2
+
+_VERBATIM = 0.8  # of a copy: the rest is slips
+_QUOTED = 3  # sentences at the most
+_SHORT = 150.0  # tokens, about, of a sentence that can stand for an answer
+_NEAR = UNRELATED + 0.05  # the score from which on a passage has to do with a question
 
 
 class RagBot:
@@ -47,7 +60,6 @@ class RagBot:
         *,
         top_k: int = 4,
         max_tokens: int = 320,
-        context: int = 4096,
     ):
         self.retriever = retriever
         self._open_engine = engine
@@ -55,7 +67,6 @@ class RagBot:
         self._opening = threading.Lock()
         self._top_k = top_k
         self._max_tokens = max_tokens
-        self._context = context
 
     @classmethod
     def from_corpus(
@@ -81,7 +92,6 @@ class RagBot:
             lambda: default_engine(config, report),
             top_k=config.top_k,
             max_tokens=config.max_tokens,
-            context=config.context,
         )
 
     @property
@@ -91,6 +101,12 @@ class RagBot:
             if self._engine is None:
                 self._engine = self._open_engine()
             return self._engine
+
+    def queries(self, question: str, *, history: Sequence[Message] = ()) -> tuple[str, ...]:
+        """What is searched for: the question so that it stands alone and, where the documents
+        speak the other language, too, its translation. Raises ConfigError, ModelError."""
+        generator = Generator(self.engine, self._max_tokens, None)
+        return self._queries(checked(question), tuple(history), generator)
 
     def search(self, question: str, *, top_k: int | None = None) -> list[Hit]:
         """The passages that bear on a question, best first. Raises ConfigError for a bad one."""
@@ -116,69 +132,105 @@ class RagBot:
 
     def _answer(
         self, question: str, history: tuple[Message, ...], cancel: threading.Event | None
-    ) -> Generator[str, None, Answer]:
+    ) -> Iteration[str, None, Answer]:
         clock = _Clock()
-        query = standalone(question, history)
-        hits = self.retriever.search(query, limit=self._top_k)
+        generator = Generator(self.engine, self._max_tokens, cancel)
+        queries = self._queries(question, history, generator)
+        hits = self.retriever.search(queries[0], limit=self._top_k, phrasings=queries[1:])
         language = _language(question, history, hits)
-        # In a mixed corpus, the best passage's language is the one that is answered from.
-        source = detect_language(hits[0].text, language) if hits else language
-        foreign = across(source, language)
         retrieval_ms = clock.ms()
-        written, shown, ttft_ms = Written(), "", 0.0
-        citer = Citer(question, language, gather(hits), self._similarity(hits))
-        asked = question
-        if foreign:
-            asked, citer.language = prompts.in_words_of_the_source(question, source), source
-            citer.retell = self._reteller(question, language, written, cancel)
-        room = self._context - self._max_tokens
-        for passages in self._looks(query, hits, foreign=foreign):
-            messages = prompts.answer_messages(asked, citer.language, passages, history, room)
-            reply = self.engine.stream(messages, max_tokens=self._max_tokens, cancel=cancel)
-            for piece in _proven(stream_sentences(written.kept(reply)), citer, language):
-                ttft_ms = ttft_ms or clock.ms()
-                shown += piece
-                yield piece
-            if shown or prompts.refuses(written.text) or (cancel and cancel.is_set()):
+        best = _Found()
+        for look in looks(hits, _ROOM, _LOOKS):
+            best = max(best, self._read(look, queries, language, generator), key=_sureness)
+            if best.text or generator.cancelled:
                 break
-        if not shown:
-            ttft_ms = clock.ms()
-            yield prompts.ABSTENTION[language]
+        related = () if best.text else self._related(queries[0], hits)
+        text = best.text or phrases.ABSTENTION[language]
+        text += self._disagreement(best, queries[0], language, hits)
+        text += "".join(phrases.RELATED[language].format(one.marker) for one in related)
+        ttft_ms = clock.ms()
+        yield text
         return Answer(
             question=question,
             language=language,
-            answer=shown or prompts.ABSTENTION[language],
-            abstained=not shown,
-            citations=tuple(citer.citations),
+            answer=text,
+            abstained=not best.text,
+            citations=tuple(best.citer.citations) if best.text and best.citer else (),
             passages=tuple(hits),
-            timings=Timings(retrieval_ms, ttft_ms, clock.ms(), *written.tokens),
-            confidence=_confidence(hits),
-            raw=written.text,
+            timings=Timings(retrieval_ms, ttft_ms, clock.ms(), *generator.written.tokens),
+            confidence=round(best.probability, 3),
+            related=related,
+            queries=queries,
+            signals=best.signals,
+            raw=generator.written.text,
         )
 
-    def _looks(self, query: str, hits: Sequence[Hit], *, foreign: bool) -> Iterator[Sequence[Hit]]:
-        """What the generator is shown: the passages, or of another language the sentences that bear
-        most on the question; when nothing it wrote could be proven, still fewer sentences."""
-        yield self.retriever.focus(query, hits, limit=_FIRST_LOOK) if foreign else hits
-        yield self.retriever.focus(query, hits, limit=_SECOND_LOOK)
+    def _queries(
+        self, question: str, history: tuple[Message, ...], generator: Generator
+    ) -> tuple[str, ...]:
+        language = detect_language(question)
+        if history:
+            question = generator.rewritten_question(question, history, language)
+        others = [other for other in self.retriever.index.languages if across(other, language)]
+        translated = [generator.translated_question(question, other) for other in others]
+        return (question, *filter(None, translated))
 
-    def _reteller(
-        self,
-        question: str,
-        language: Language,
-        written: Written,
-        cancel: threading.Event | None,
-    ) -> Callable[[str], str]:
-        """Tells what was proven in the sources' language in the asker's."""
+    def _read(
+        self, look: Sequence[Hit], queries: Sequence[str], language: Language, generator: Generator
+    ) -> _Found:
+        """What some passages, all in one language, answer, and how sure that is."""
+        source = detect_language(look[0].text, language)
+        foreign = across(source, language)
+        # The translation is read best; the question itself keeps what that lost.
+        asked = f"{queries[1]} ({queries[0]})" if foreign and len(queries) > 1 else queries[0]
+        reading = generator.read(asked, look, source)
+        evidence = gather(look)
+        share, places = copied(reading.sentence, evidence)
+        citer = Citer(" ".join(queries), language, evidence, self._similarity(look))
+        if foreign:
+            # What is proven in the sources' language is told in the asker's.
+            citer.language = source
+            citer.retell = lambda claim: generator.retold(queries[0], claim, language)
+        spans = sentences(reading.answer)
+        written = [reading.answer[start:end] for start, end in spans]
+        proven = [found for one in written if (found := citer.prove(one, places))]
+        signals = {
+            "score": look[0].score,
+            "log_none": reading.log_none,
+            "found": float(bool(reading.answer)),
+            "copied": share,
+            "proven": float(bool(proven)),
+            "across": float(foreign),
+        }
+        sure = probability(signals)
+        text = ""
+        if reading.answer and sure >= threshold():
+            told = [_told(citer, claim, proof) for claim, proof in proven]
+            if not told and share >= _VERBATIM:  # the sentences that answer, as they stand
+                quoted = [evidence[place] for place in sorted(places)][:_QUOTED]
+                told = [_told(citer, "", [piece]) for piece in quoted]
+            text = _joined(told, language)
+        return _Found(text, sure, signals, citer, proven)
 
-        def retell(claim: str) -> str:
-            if not across(detect_language(claim), language):
-                return claim
-            messages = retelling.messages(question, claim, language)
-            reply = self.engine.stream(messages, max_tokens=self._max_tokens, cancel=cancel)
-            return retelling.retold("".join(written.kept(reply)), question, claim, language)
+    def _disagreement(
+        self, found: _Found, query: str, language: Language, hits: Sequence[Hit]
+    ) -> str:
+        """What another passage says instead, if one does."""
+        if not found.text or found.citer is None:
+            return ""
+        for claim, proof in found.proven:
+            other = disagreeing(query, claim, proof[0], gather(hits))
+            if other is not None:
+                said = found.citer.retell(to_language(other.text, found.citer.language))
+                sentence = phrases.DISAGREEMENT[language].format(said.rstrip("。."))
+                return sentence + found.citer.markers([other])
+        return ""
 
-        return retell
+    def _related(self, query: str, hits: Sequence[Hit]) -> tuple[Citation, ...]:
+        """The sentence that comes nearest to a question that is not answered, if any comes near."""
+        near = [hit for hit in hits if hit.score >= _NEAR]
+        nearest = self.retriever.focus(query, near, limit=1) if near else ()
+        return tuple(cited(piece, 1) for piece in gather(nearest)[:1])
 
     def _similarity(self, hits: Sequence[Hit]) -> Callable[[str], Sequence[float]]:
         """Cosines of a claim with the sentences of the hits, by the vectors the index holds."""
@@ -208,17 +260,19 @@ def checked(question: str) -> str:
     return question
 
 
-def standalone(question: str, history: Sequence[Message]) -> str:
-    """The question as it is searched for, understood without the talk before it."""
-    # A follow-up names its subject in an earlier turn; the last question is searched with it.
-    asked = [message.content for message in history if message.role == "user"]
-    return f"{asked[-1]} {question}" if asked else question
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What some passages answered: nothing, as long as there is no text."""
+
+    text: str = ""
+    probability: float = 0.0
+    signals: Mapping[str, float] = field(default_factory=dict)
+    citer: Citer | None = None
+    proven: Sequence[tuple[str, Sequence[Evidence]]] = ()
 
 
-def _confidence(hits: Sequence[Hit]) -> float:
-    """The best passage's score between what the unrelated get and the most that can be had."""
-    best = max((hit.score for hit in hits), default=UNRELATED)
-    return round(min(1.0, max(0.0, (best - UNRELATED) / (PERFECT - UNRELATED))), 3)
+def _sureness(found: _Found) -> tuple[bool, float]:
+    return bool(found.text), found.probability
 
 
 def _language(question: str, history: Sequence[Message], hits: Sequence[Hit]) -> Language:
@@ -228,13 +282,16 @@ def _language(question: str, history: Sequence[Message], hits: Sequence[Hit]) ->
     return detect_language(question, detect_language(before, source) if before else source)
 
 
-def _proven(written: Iterator[str], citer: Citer, language: Language) -> Iterator[str]:
-    first = True
-    for sentence in written:
-        proven = None if prompts.refuses(sentence) else citer.cite(sentence)
-        if proven is not None:
-            yield proven if first or language != "en" else f" {proven}"
-            first = False
+def _told(citer: Citer, claim: str, proof: Sequence[Evidence]) -> str:
+    """A claim with its markers; the sentence itself where it says more than the claim got right."""
+    source = proof[0].text
+    if not claim or (rivals(claim, source) and weight(source) <= _SHORT):
+        claim = to_language(source, citer.language)
+    return citer.tell(claim, proof)
+
+
+def _joined(told: Sequence[str], language: Language) -> str:
+    return (" " if language == "en" else "").join(told)
 
 
 class _Clock:

@@ -1,20 +1,22 @@
 """From what a model wrote to what may be shown: each sentence proven by a quotation, or dropped.
 
-The model's markers are hostile input: they are parsed, taken as a hint of where it looked, and
-thrown away. A sentence is kept when a sentence of the passages supports it, and gets a marker of
-its own that stands for exactly that quotation. No model is asked; `Similarity` is the only thing
-not computed here.
+The model's markers are hostile input and thrown away; the sentences that it copied are found again
+in the passages and taken as a hint of where it looked. A sentence is kept when a sentence of the
+passages supports it, and gets a marker that stands for exactly that quotation. No model is asked;
+`Similarity` is the only thing not computed here.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
-from ragbot.text import HAN, across, detect_language, fold, sentences, to_language
-from ragbot.types import Citation, Hit, Language
-from ragbot.words import mentioned_numbers, names, stated_numbers, topic, words
+from ragbot.evidence import STOP_WORDS, Evidence, cited, content_words, coverage
+from ragbot.text import across, detect_language, fold, to_language
+from ragbot.types import Citation, Language
+from ragbot.words import mentioned_numbers, names, stated_numbers, topic
 
 Similarity = Callable[[str], Sequence[float]]
 """A claim's cosine with each piece of evidence, in the order of `gather`."""
@@ -28,79 +30,11 @@ _MARKER = re.compile(
     rf"|[(（]\s*(?:see\s+)?{_LABEL}\s*[:：]?\s*[\[［【]?{_LIST}[\]］】]?\s*[)）])",
     re.IGNORECASE,
 )
-_MARKER_RANGE = re.compile(r"(\d+)\s*[-–~]\s*(\d+)|(\d+)")
-_MOST_IN_A_RANGE = 20
 
 
-def strip_markers(text: str) -> tuple[str, list[int]]:
-    """The text without anything that looks like a citation marker, and the numbers it held."""
-    numbers: list[int] = []
-    for marker in _MARKER.findall(text):
-        for first, last, single in _MARKER_RANGE.findall(marker):
-            low, high = (int(single), int(single)) if single else (int(first), int(last))
-            numbers += range(low, min(high, low + _MOST_IN_A_RANGE) + 1)
-    return _MARKER.sub("", text), numbers
-
-
-def stream_sentences(pieces: Iterable[str]) -> Iterator[str]:
-    """Whole sentences out of a stream of pieces, each with the markers that follow it.
-
-    A sentence is complete when the next one has begun; what is left at the end is one, too.
-    """
-    buffer = ""
-    for piece in pieces:
-        buffer += piece
-        while (cut := _first_end(buffer)) is not None:
-            yield buffer[:cut].strip()
-            buffer = buffer[cut:]
-    if buffer.strip():
-        yield from (part.strip() for part in _split(buffer) if part.strip())
-
-
-def _first_end(buffer: str) -> int | None:
-    ends = _ends(buffer)
-    return ends[0] if len(ends) > 1 else None
-
-
-def _split(buffer: str) -> list[str]:
-    ends = _ends(buffer)
-    return [buffer[a:b] for a, b in zip([0, *ends[:-1]], ends, strict=True)]
-
-
-def _ends(buffer: str) -> list[int]:
-    # Markers are blanked, not removed, so that offsets stay; one that follows a full stop then
-    # falls into the gap before the next sentence and is handed to the sentence it follows.
-    blank = _MARKER.sub(lambda marker: " " * len(marker.group()), buffer)
-    if (opened := re.search(r"[\[［【〔][^\]］】〕]{0,12}$", blank)) is not None:
-        blank = blank[: opened.start()]
-    spans = sentences(blank)
-    return [start for start, _ in spans[1:]] + [len(buffer)]
-
-
-# --- evidence --------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """A sentence of a passage that could prove something. `passage` counts from 0."""
-
-    passage: int
-    hit: Hit
-    start: int
-    end: int
-
-    @property
-    def text(self) -> str:
-        return self.hit.text[self.start - self.hit.start : self.end - self.hit.start]
-
-
-def gather(hits: Sequence[Hit]) -> list[Evidence]:
-    """The sentences of the passages, in order, with their offsets in the document."""
-    return [
-        Evidence(number, hit, hit.start + start, hit.start + end)
-        for number, hit in enumerate(hits)
-        for start, end in sentences(hit.text)
-    ]
+def strip_markers(text: str) -> str:
+    """The text without anything that looks like a citation marker."""
+    return _MARKER.sub("", text)
 
 
 # --- support ---------------------------------------------------------------------------------
@@ -112,48 +46,8 @@ ACROSS_LANGUAGES = 0.81
 # its quotation must hold.
 _ALL_WORDS = 0.45
 _NEW_WORDS = 0.5
-_HINT = 0.05  # how much the model's own marker is worth, as a part of all words
+_HINT = 0.3  # what having been copied is worth, as a part of all words
 _CLAUSE = re.compile(r"[，；,;]|而(?!且)|\band\b|\bwhile\b")
-
-_STOP_WORDS = frozenset(
-    "a an and are as at be been but by can could did do does for from had has have he her his in"
-    " into is it its not of on or she so than that the their them there these they this to was were"
-    " which while who will with would source sources article text says said states mentioned"
-    " made make makes called"
-    " 的 了 是 在 和 与 及 或 也 就 都 而 但 被 把 将 对 从 向 以 为 于 由 这 那 其 他 她 它 们"
-    " 个 有 可以 因为 所以 如果 以及 并 等 中 上 下 里 来 去 到 说 文章 资料 提到 指出 根据 没有"
-    " 不 会 能 要 该 此 之 作者 时候".split()
-)
-
-
-def _content(text: str) -> dict[str, int]:
-    """The content words of a text with their weights: a Chinese word's length, a Latin word's 2."""
-    found = {}
-    for word in words(text):
-        if word not in _STOP_WORDS:
-            found[_stem(word)] = len(word) if re.match(f"[{HAN}]", word) else 2
-    return found
-
-
-def _stem(word: str) -> str:
-    # Enough to match plurals and tenses; a real stemmer gained nothing here.
-    for ending in ("ing", "ed", "es", "s"):
-        if word.endswith(ending) and len(word) - len(ending) >= 4 and word.isascii():
-            return word[: -len(ending)]
-    return word
-
-
-def _covered(content: dict[str, int], source: str) -> float:
-    """The share of the words' weight that the folded source holds; 1 when there are no words."""
-    total = sum(content.values())
-    held = sum(weight for word, weight in content.items() if word in source)
-    # A Chinese word that is not there as a whole counts by its characters, at half: 宣布 / 宣告.
-    partly = sum(
-        sum(char in source for char in word) / 2
-        for word in content
-        if word not in source and len(word) > 1 and re.match(f"[{HAN}]", word)
-    )
-    return (held + partly) / total if total else 1.0
 
 
 @dataclass(slots=True)
@@ -168,19 +62,33 @@ class Citer:
     """Makes of a proven claim what the reader is shown."""
     citations: list[Citation] = field(default_factory=list)
 
-    def cite(self, written: str) -> str | None:
+    def cite(self, written: str, hinted: AbstractSet[int] = frozenset()) -> str | None:
         """The sentence as it may be shown, with its markers, or None when nothing supports it."""
-        stripped, hinted = strip_markers(written)
-        claim = to_language(_tidy(stripped), self.language)
+        proven = self.prove(written, hinted)
+        return self.tell(*proven) if proven else None
+
+    def prove(
+        self, written: str, hinted: AbstractSet[int] = frozenset()
+    ) -> tuple[str, Sequence[Evidence]] | None:
+        """The claim that a sentence makes, and what proves it; None when nothing does.
+
+        `hinted` are the places of evidence that the model says it is from.
+        """
+        claim = to_language(_tidy(strip_markers(written)), self.language)
         if not _says_something(claim, self.question):
             return None
-        proof = self.support(claim, {number - 1 for number in hinted})
-        if not proof:
-            return None
-        markers = dict.fromkeys(self._marker(evidence) for evidence in proof)
-        return self.retell(claim) + "".join(f"[{marker}]" for marker in markers)
+        proof = self.support(claim, hinted)
+        return (claim, proof) if proof else None
 
-    def support(self, claim: str, hinted: set[int]) -> Sequence[Evidence]:
+    def tell(self, claim: str, proof: Sequence[Evidence]) -> str:
+        """A proven claim as the reader is shown it, with the markers of what is now cited."""
+        return self.retell(claim) + self.markers(proof)
+
+    def markers(self, proof: Sequence[Evidence]) -> str:
+        """The markers that stand for some evidence, which is now cited."""
+        return "".join(f"[{number}]" for number in dict.fromkeys(map(self._marker, proof)))
+
+    def support(self, claim: str, hinted: AbstractSet[int]) -> Sequence[Evidence]:
         """The sentences that prove a claim; none when nothing does.
 
         The one that proves it best as a whole, and, for each clause that this one does not prove,
@@ -188,7 +96,7 @@ class Citer:
         """
         whole = _best(self._scores(claim, hinted))
         proofs = [whole]
-        clauses = [clause for clause in _CLAUSE.split(claim) if _content(clause)]
+        clauses = [clause for clause in _CLAUSE.split(claim) if content_words(clause)]
         for clause in clauses if len(clauses) > 1 else ():
             scores = self._scores(clause, hinted)
             proofs.append(whole if whole is not None and scores[whole] else _best(scores))
@@ -196,19 +104,20 @@ class Citer:
             return ()
         return [self.evidence[proof] for proof in dict.fromkeys(proofs) if proof is not None]
 
-    def _scores(self, claim: str, hinted: set[int]) -> list[float]:
+    def _scores(self, claim: str, hinted: AbstractSet[int]) -> list[float]:
         """How well each piece of evidence supports the claim; 0 where it does not."""
         language = detect_language(claim)
         foreign = [across(language, detect_language(piece.text)) for piece in self.evidence]
         cosines = self.similarity(claim) if any(foreign) else [0.0] * len(foreign)
-        content = _content(claim)
+        content = content_words(claim)
         new = _unasked(content, self.question)
         named = names(claim) - names(self.question)
         about = topic(claim)
-        if about and about[0] in _STOP_WORDS:  # 作者看好…: about the text itself
+        if about and about[0] in STOP_WORDS:  # 作者看好…: about the text itself
             about = []
         scores = []
-        for evidence, abroad, cosine in zip(self.evidence, foreign, cosines, strict=True):
+        for place, evidence in enumerate(self.evidence):
+            abroad, cosine = foreign[place], cosines[place]
             if abroad:
                 score = cosine if cosine >= ACROSS_LANGUAGES else 0.0
             else:
@@ -216,29 +125,21 @@ class Citer:
                 score = _shared(content, new, evidence) if fits else 0.0
             if self._missing_numbers(claim, evidence.text):
                 score = 0.0
-            scores.append(score + _HINT * (score > 0 and evidence.passage in hinted))
+            scores.append(score + _HINT * (score > 0 and place in hinted))
         return scores
 
     def _missing_numbers(self, claim: str, source: str) -> set[str]:
-        given = mentioned_numbers(source) | mentioned_numbers(self.question)
-        return stated_numbers(claim) - given
+        # A number of the question's is given where any evidence holds it, or a dictated one passes.
+        asked = mentioned_numbers(self.question)
+        known = asked and {n for piece in self.evidence for n in mentioned_numbers(piece.text)}
+        return stated_numbers(claim) - mentioned_numbers(source) - (asked & known)
 
     def _marker(self, evidence: Evidence) -> int:
         for citation in self.citations:
             if (citation.doc, citation.start) == (evidence.hit.doc, evidence.start):
                 return citation.marker
-        marker = len(self.citations) + 1
-        self.citations.append(
-            Citation(
-                marker=marker,
-                doc=evidence.hit.doc,
-                paragraph=evidence.hit.paragraph,
-                start=evidence.start,
-                end=evidence.end,
-                quote=evidence.text,
-            )
-        )
-        return marker
+        self.citations.append(cited(evidence, len(self.citations) + 1))
+        return len(self.citations)
 
 
 # Of a folded question: what may be answered with its own words.
@@ -260,7 +161,7 @@ def _says_something(claim: str, question: str) -> bool:
     Of the answers of seven runs 8 held none, "Tencent's system kept the idea alive" for which one
     it was: each was wrong.
     """
-    content = _content(claim)
+    content = content_words(claim)
     closed = _CLOSED.search(fold(question).text)
     return bool(content if closed else _unasked(content, question))
 
@@ -274,7 +175,7 @@ def _best(scores: Sequence[float]) -> int | None:
 def _shared(content: dict[str, int], new: dict[str, int], evidence: Evidence) -> float:
     """How much of a claim's words, all and new, a sentence holds; 0 when it is too little."""
     source = fold(evidence.text).text
-    every, fresh = _covered(content, source), _covered(new, source)
+    every, fresh = coverage(content, source), coverage(new, source)
     return every + fresh if every >= _ALL_WORDS and fresh >= _NEW_WORDS else 0.0
 
 

@@ -175,6 +175,12 @@ def run(
     retrieval_only: Annotated[
         bool, typer.Option("--retrieval-only", help="Measure what is found, ask nothing.")
     ] = False,
+    rephrase: Annotated[
+        bool,
+        typer.Option(
+            "--rephrase", help="With --retrieval-only: translate questions as for an answer."
+        ),
+    ] = False,
     limit: Annotated[
         Optional[int], typer.Option("--limit", "-n", min=1, help="Draw so many questions.")
     ] = None,
@@ -219,6 +225,7 @@ def run(
         selection,
         conditions,
         retrieval_only,
+        rephrase,
         checker=command.CHECKER if checker is None else checker,
         judge=judge,
     )

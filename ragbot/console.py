@@ -52,7 +52,10 @@ def answer_json(answer: Answer) -> dict[str, Any]:
         "language": answer.language,
         "answer": answer.answer,
         "abstained": answer.abstained,
+        "confidence": answer.confidence,
         "citations": [asdict(citation) for citation in answer.citations],
+        "related": [asdict(citation) for citation in answer.related],
+        "queries": answer.queries,
         "passages": [
             {name: row[name] for name in ("rank", "doc", "paragraph", "score", "text")}
             for row in map(hit_json, answer.passages)

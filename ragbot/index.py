@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,8 @@ from ragbot.dense import Dense
 from ragbot.encoder import Encoder
 from ragbot.errors import StoreError
 from ragbot.lexical import Lexical
-from ragbot.text import sentences
-from ragbot.types import Chunk, Document, LeftOut, Paragraph, Progress
+from ragbot.text import detect_language, sentences
+from ragbot.types import Chunk, Document, Language, LeftOut, Paragraph, Progress
 
 if TYPE_CHECKING:
     from numpy import float32
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 _LOCK = "writer.lock"
+_SAMPLE = 1000  # chunks that tell what languages there are
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,13 @@ class Index:
             Candidate(id, *self.dense.cosines(id, vector), float(lexical[id]))
             for id in sorted(found)
         ]
+
+    @cached_property
+    def languages(self) -> frozenset[Language]:
+        """The languages of the chunks, Chinese in one of its scripts, as a sample shows them."""
+        step = max(1, len(self.chunks) // _SAMPLE)
+        found = {detect_language(chunk.text) for chunk in self.chunks[::step]}
+        return frozenset(found - {"zh-Hant"} if "zh-Hans" in found else found)
 
     def sentences_of(self, chunk: Chunk) -> NDArray[float32]:
         """The vectors of a chunk's sentences, in order: (m, d) float32, unit length."""

@@ -1,73 +1,243 @@
-"""Every word ragbot says to a generator, and every fixed sentence it says to a reader.
+"""Every word ragbot says to a generator.
 
-Instructions come in the reader's language: a small model answers in the language it is spoken to.
-They stand before the passages and never vary, so that a server's prefix cache keeps them.
+Each prompt is instructions, examples, then what is asked, last and alone in its message: the
+beginning never varies, so that an engine reads it once. What the examples tell is of no document
+and no known question. Instructions come in the language that is to be written: a small model
+answers in the language it is spoken to, and reads Simplified Chinese best (of ten Traditional
+questions, 8 were right so, 5 as written, in two thirds of the time), so that there is no
+Traditional prompt. The reader's script is restored afterwards.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Literal
 
 from ragbot.fence import fenced
-from ragbot.types import Hit, Language, Message
+from ragbot.types import Language, Message
 
-# Written by the model, read by the bot, never shown: one token-cheap phrase in each language.
-NO_ANSWER: dict[Language, str] = {
-    "zh-Hant": "資料未提及",
-    "zh-Hans": "资料未提及",
-    "en": "NOT IN THE SOURCES",
-}
+Written = Literal["zh", "en"]
+"""The languages that a generator is spoken to in."""
 
-# Few words: each further rule made the small model keep the others less. It is not asked for
-# markers: asked, it wrote "This is mentioned in source [2]." and other forms of its own.
-_SYSTEM: dict[Language, str] = {
-    "zh-Hant": (
-        # What it is for, and the only place facts may come from.
-        "你根據編號的資料回答問題，只用資料裡的事實。"
-        # Short: each sentence is checked, and reading is what the user waits for.
-        "只用繁體中文，用一兩句話直接回答，要點列全。"
-        # Decoration is what it invents first: a year, a first name, a place.
-        "只答問到的，不要添加資料裡沒有的年份、數字或名稱。"
-        # Otherwise it plays along with a false premise.
-        "問題若與資料不符，就說出資料怎麼說。"
-        # One agreed phrase, which the bot can tell from an answer.
-        f"資料完全沒有相關內容時，只寫：{NO_ANSWER['zh-Hant']}"
-    ),
-    "zh-Hans": (
-        "你根据编号的资料回答问题，只用资料里的事实。"
-        "只用简体中文，用一两句话直接回答，要点列全。"
-        "只答问到的，不要添加资料里没有的年份、数字或名称。"
-        "问题若与资料不符，就说出资料怎么说。"
-        f"资料完全没有相关内容时，只写：{NO_ANSWER['zh-Hans']}"
+
+def written(language: Language) -> Written:
+    """The language of the prompts for a reader's language."""
+    return "en" if language == "en" else "zh"
+
+
+# --- reading: the sentence that answers, then the answer -----------------------------------------
+
+# Labels are shared by the examples, the grammar and the parser.
+TEXT: dict[Written, str] = {"zh": "文章：", "en": "Text: "}
+QUESTION: dict[Written, str] = {"zh": "问题：", "en": "Question: "}
+SENTENCE: dict[Written, str] = {"zh": "原句：", "en": "Sentence: "}
+ANSWER: dict[Written, str] = {"zh": "答案：", "en": "Answer: "}
+NONE: dict[Written, str] = {"zh": "无", "en": "none"}
+
+# Copied first: what is copied can be held against the text, and an answer after it is right more
+# often (10 of 12 against 8). The likelihood of "none" at its first word tells best of all whether
+# the text holds the answer (docs/architecture.md).
+_READ: dict[Written, str] = {
+    "zh": (
+        "先抄写文章里能回答问题的那一句，再根据它用一句完整的中文回答，要点列全。"
+        f"文章没有答案时，写：{NONE['zh']}"
     ),
     "en": (
-        "You answer questions from numbered sources, which may be in Chinese, using only the facts"
-        " in them. Answer in English, in one or two sentences, straight to the point."
-        " Give only what was asked: add no year, number or name that the sources do not give."
-        " If the question contradicts the sources, say what the sources say instead."
-        f" Only if the sources hold nothing on the subject, write just: {NO_ANSWER['en']}"
+        "First copy the one sentence of the text that answers the question, then answer from it in"
+        " one full English sentence, leaving out no point."
+        f" If the text does not answer it, write: {NONE['en']}"
     ),
 }
 
-# Said after a question in another language than the sources'. The small model reads it well, and
-# answers from the sources far better in their language than in the asker's (docs/architecture.md).
-_AS_WRITTEN: dict[Language, str] = {
-    "zh-Hant": "用中文回答，直接寫出資料裡的原詞。",
-    "zh-Hans": "用中文回答，直接写出资料里的原词。",
-    "en": "Answer in English, with the words of the sources.",
+# (text, question, sentence, answer). A fact; something near that is not said, or it never says
+# none; a list asked for in the other language, so that it stays in the text's; a false premise.
+_READINGS: dict[Written, Sequence[tuple[str, str, str, str]]] = {
+    "zh": (
+        (
+            "青山桥长430米，宽6米，2016年建成。它的设计师哈伊姆来自海法，此前造过两座音乐厅。"
+            "桥上每次最多容许800人通过。",
+            "桥上一次能走多少人？",
+            "桥上每次最多容许800人通过。",
+            "桥上一次最多能走800人。",
+        ),
+        (
+            "书店在二楼，周末关门，老板娘姓陈。手机店在三楼，卖手机和电脑。",
+            "书店是哪一年开的？",
+            NONE["zh"],
+            NONE["zh"],
+        ),
+        (
+            "小林六岁学会了钢琴，后来又学了小提琴和长笛，老师是父亲。她的哥哥是画家。",
+            "Which instruments does Lin play?",
+            "小林六岁学会了钢琴，后来又学了小提琴和长笛，老师是父亲。",
+            "小林会钢琴、小提琴和长笛。",
+        ),
+        (
+            "小林的哥哥是画家，因为喜欢安静，一直住在海边。",
+            "她哥哥为什么搬到山上？",
+            "小林的哥哥是画家，因为喜欢安静，一直住在海边。",
+            "她哥哥没有搬到山上，他因为喜欢安静，一直住在海边。",
+        ),
+    ),
+    "en": (
+        (
+            "The Green Hill bridge is 430 metres long and 6 metres wide; it was finished in 2016."
+            " Its designer, Haim, comes from Haifa and had built two concert halls before."
+            " At most 800 people may cross at a time.",
+            "How many people can be on the bridge at once?",
+            "At most 800 people may cross at a time.",
+            "At most 800 people can be on the bridge at once.",
+        ),
+        (
+            "The bookshop is on the second floor, closes at weekends and is run by Mrs Chen."
+            " The phone shop is on the third floor and sells phones and computers.",
+            "In which year did the bookshop open?",
+            NONE["en"],
+            NONE["en"],
+        ),
+        (
+            "Lin learnt the piano at six and later took up the violin and the flute, taught by her"
+            " father. Her brother is a painter.",
+            "林会哪些乐器？",
+            "Lin learnt the piano at six and later took up the violin and the flute, taught by her"
+            " father.",
+            "Lin plays the piano, the violin and the flute.",
+        ),
+        (
+            "Lin's brother is a painter who has always lived by the sea because he likes the"
+            " quiet.",
+            "Why did her brother move to the hills?",
+            "Lin's brother is a painter who has always lived by the sea because he likes the"
+            " quiet.",
+            "Her brother did not move to the hills; he has always lived by the sea because he likes"
+            " the quiet.",
+        ),
+    ),
 }
 
-# What was proven in the sources' language, told in the asker's. One example keeps the reply in that
-# language; it holds no name, number or date that could be taken for the answer.
-_RETELL: dict[Language, tuple[str, str, str, str]] = {
-    "zh-Hant": (
-        "你用繁體中文寫作。把筆記寫成一句回答問題的繁體中文。",
-        "問題：天空是什麼顏色？\n筆記：blue",
-        "天空是藍色的。",
-        "問題：{}\n筆記：{}",
+# Bounds in characters: a paragraph without a full stop would otherwise be copied to its end.
+_COPIED: dict[Written, int] = {"zh": 110, "en": 350}
+_ANSWERED: dict[Written, int] = {"zh": 120, "en": 350}
+
+
+def reading_form(language: Written, copies: int = 1) -> str:
+    """The grammar (GBNF) of a reading: each label has a line of its own. Where several things are
+    asked for, so many sentences are copied: left to itself the model stops at the first."""
+    copied = f'"{SENTENCE[language]}" [^\\n]{{1,{_COPIED[language]}}} "\\n"'
+    answer = f'"{ANSWER[language]}" [^\\n]{{1,{_ANSWERED[language]}}}'
+    return f"root ::= ({copied}){{{copies}}} {answer}"
+
+
+def reading_messages(question: str, texts: Sequence[str], language: Written) -> list[Message]:
+    """Asks for the sentence of the texts, which are in `language`, that answers, and the answer."""
+    examples = (
+        (_asked([text], question, language), _read(sentence, answer, language))
+        for text, question, sentence, answer in _READINGS[language]
+    )
+    return _conversation(_READ[language], examples, _asked(texts, question, language))
+
+
+def _asked(texts: Sequence[str], question: str, language: Written) -> str:
+    # One line each: no document and no question can begin a line that looks like ours.
+    lines = "\n".join(fenced(text) for text in texts)
+    return f"{TEXT[language]}{lines}\n{QUESTION[language]}{fenced(question)}"
+
+
+def _read(sentence: str, answer: str, language: Written) -> str:
+    return f"{SENTENCE[language]}{sentence}\n{ANSWER[language]}{answer}"
+
+
+# --- the question, for searching ---------------------------------------------------------------
+
+# A question in the other language finds far more: recall@1 over the article 0.36 before, 0.73 with.
+_ASK_IN: dict[Written, str] = {
+    "zh": "把问题译成简体中文，只写译文。人名、地名用通行的中文译名。",
+    "en": "Translate the question into English. Write only that, with the usual English names.",
+}
+_QUESTION_PAIRS = (
+    ("话剧《茶馆》是谁写的？", 'Who wrote the play "Tea House"?'),
+    ("2019年有多少人参观了故宫博物院？", "How many people visited the Palace Museum in 2019?"),
+)
+
+
+def question_translation_messages(question: str, language: Written) -> list[Message]:
+    """Asks for a question in the other language."""
+    examples = ((en, zh) if language == "zh" else (zh, en) for zh, en in _QUESTION_PAIRS)
+    return _conversation(_ASK_IN[language], examples, fenced(question))
+
+
+# One example changes the subject, so that not every question is taken for a follow-up.
+_REWRITE: dict[Written, str] = {
+    "zh": "根据对话，把最后的问题改写成不看对话也能明白的问题。只写问题。已经明白的，照抄。",
+    "en": (
+        "Rewrite the last question so that it is understood without the conversation. Write only"
+        " the question. If it is clear already, copy it."
     ),
-    "zh-Hans": (
+}
+_REWRITES: dict[Written, Sequence[tuple[str, str]]] = {
+    "zh": (
+        (
+            "问：青山桥是谁设计的？\n答：是哈伊姆设计的。\n最后的问题：那他是哪里人？",
+            "哈伊姆是哪里人？",
+        ),
+        (
+            "问：小林会钢琴吗？\n答：会，她还会另外两种乐器。\n最后的问题：另外两种呢？",
+            "小林会的另外两种乐器是什么？",
+        ),
+        ("问：书店在几楼？\n答：在二楼。\n最后的问题：青山桥有多长？", "青山桥有多长？"),
+        (
+            "问：谁住在海边？\n答：小林的哥哥。\n最后的问题：那小陈的那个呢？",
+            "小陈的哥哥住在哪里？",
+        ),
+    ),
+    "en": (
+        (
+            "Q: Who designed the Green Hill bridge?\nA: Haim designed it.\nLast question: And where"
+            " is he from?",
+            "Where is Haim from?",
+        ),
+        (
+            "Q: Does Lin play the piano?\nA: Yes, and two other instruments.\nLast question: Which"
+            " ones?",
+            "Which two other instruments does Lin play?",
+        ),
+        (
+            "Q: On which floor is the bookshop?\nA: On the second.\nLast question: How long is the"
+            " Green Hill bridge?",
+            "How long is the Green Hill bridge?",
+        ),
+    ),
+}
+_TALK: dict[Written, tuple[str, str, str]] = {
+    "zh": ("问：", "答：", "最后的问题："),
+    "en": ("Q: ", "A: ", "Last question: "),
+}
+_KEPT_MESSAGES, _KEPT_CHARACTERS = 4, 300  # older ones rarely matter, and reading costs time
+
+
+def rewriting_messages(
+    question: str, history: Sequence[Message], language: Written
+) -> list[Message]:
+    """Asks for a follow-up as a question that stands alone."""
+    user, assistant, last = _TALK[language]
+    # Of the talk, too, every word is others': an answer before may quote a document's.
+    talk = [
+        f"{user if message.role == 'user' else assistant}"
+        f"{fenced(message.content)[:_KEPT_CHARACTERS]}"
+        for message in history[-_KEPT_MESSAGES:]
+        if message.role != "system"
+    ]
+    asked = "\n".join([*talk, f"{last}{fenced(question)}"])
+    return _conversation(_REWRITE[language], _REWRITES[language], asked)
+
+
+# --- retelling: what was proven in the sources' language, told in the asker's ------------------
+
+# One example keeps the reply in that language; it holds no name, number or date that could be
+# taken for the answer.
+_RETELL: dict[Written, tuple[str, str, str, str]] = {
+    "zh": (
         "你用简体中文写作。把笔记写成一句回答问题的简体中文。",
         "问题：天空是什么颜色？\n笔记：blue",
         "天空是蓝色的。",
@@ -75,35 +245,47 @@ _RETELL: dict[Language, tuple[str, str, str, str]] = {
     ),
     "en": (
         "You write English. Turn the notes into one English sentence that answers the question.",
-        "Question: What colour is the sky?\nNotes: 藍色",
+        "Question: What colour is the sky?\nNotes: 蓝色",
         "The sky is blue.",
         "Question: {}\nNotes: {}",
     ),
 }
 
 # A whole sentence is translated: asked to answer with it, the model sums up and loses its points.
-_TRANSLATE: dict[Language, str] = {
-    "zh-Hant": "把使用者的句子完整譯成繁體中文，一項不漏，只寫譯文。",
-    "zh-Hans": "把用户的句子完整译成简体中文，一项不漏，只写译文。",
+_TRANSLATE: dict[Written, str] = {
+    "zh": "把用户的句子完整译成简体中文，一项不漏，只写译文。",
     "en": "Translate the user's sentence into English, leaving nothing out. Write only that.",
 }
 
-QUOTED: dict[Language, str] = {
-    "zh-Hant": "原文寫道：「{}」。",
-    "zh-Hans": "原文写道：“{}”。",
-    "en": "In the words of the source: “{}”.",
-}
 
-_QUESTION: dict[Language, str] = {"zh-Hant": "問題", "zh-Hans": "问题", "en": "Question"}
-_SOURCES: dict[Language, str] = {"zh-Hant": "資料", "zh-Hans": "资料", "en": "Sources"}
+def translation_messages(sentence: str, language: Written) -> list[Message]:
+    """Asks for a sentence in the asker's language."""
+    return _conversation(_TRANSLATE[language], (), fenced(sentence))
 
-ABSTENTION: dict[Language, str] = {
-    "zh-Hant": "這些文件沒有提到這個問題的答案。",
-    "zh-Hans": "这些文件没有提到这个问题的答案。",
-    "en": "These documents do not contain the answer to this question.",
-}
 
-# What the model says instead of the agreed phrase when it has nothing to say.
+def retelling_messages(question: str, claim: str, language: Written) -> list[Message]:
+    """Asks for a sentence in the asker's language around a term."""
+    order, asked, told, form = _RETELL[language]
+    return _conversation(order, [(asked, told)], form.format(fenced(question), fenced(claim)))
+
+
+def repeats_example(text: str) -> bool:
+    """Whether a retelling is the one shown as an example."""
+    return any(told.rstrip("。.") in text for _, _, told, _ in _RETELL.values())
+
+
+def _conversation(order: str, examples: Iterable[tuple[str, str]], asked: str) -> list[Message]:
+    shown = [
+        message
+        for question, answer in examples
+        for message in (Message("user", question), Message("assistant", answer))
+    ]
+    return [Message("system", order), *shown, Message("user", asked)]
+
+
+# --- refusing ----------------------------------------------------------------------------------
+
+# What the model says instead of the agreed word when it has nothing to say.
 _REFUSAL = re.compile(
     r"(?:資料|资料|文章|文中|來源|来源|原文)[^。]{0,12}(?:沒有|没有|未|並未|并未|不包含|無|无)"
     r"[^。]{0,6}(?:提到|提及|提供|說明|说明|涉及|包含|給出|给出)"
@@ -114,81 +296,9 @@ _REFUSAL = re.compile(
     r"|no (?:information|mention)",
     re.IGNORECASE,
 )
-
-_KEPT_MESSAGES = 4  # of the history; older ones rarely matter and each costs reading time
+_NOTHING = re.compile(r"\W*(?:无|無|没有|沒有|none)\W*", re.IGNORECASE)
 
 
 def refuses(sentence: str) -> bool:
-    """Whether a sentence of the model's only says that the sources do not say."""
-    return any(phrase in sentence for phrase in NO_ANSWER.values()) or bool(
-        _REFUSAL.search(sentence)
-    )
-
-
-def in_words_of_the_source(question: str, source: Language) -> str:
-    """The question, with the order to answer it in the sources' language."""
-    return f"{question} {_AS_WRITTEN[source]}"
-
-
-def translation_messages(sentence: str, language: Language) -> list[Message]:
-    """The conversation that asks for a sentence in the asker's language."""
-    return [Message("system", _TRANSLATE[language]), Message("user", fenced(sentence))]
-
-
-def retelling_messages(question: str, claim: str, language: Language) -> list[Message]:
-    """The conversation that asks for a sentence in the asker's language around a term."""
-    order, asked, told, form = _RETELL[language]
-    return [
-        Message("system", order),
-        Message("user", asked),
-        Message("assistant", told),
-        Message("user", form.format(fenced(question), fenced(claim))),
-    ]
-
-
-def repeats_example(written: str) -> bool:
-    """Whether a retelling is the one shown as an example."""
-    return any(told.rstrip("。.") in written for _, _, told, _ in _RETELL.values())
-
-
-def answer_messages(
-    question: str,
-    language: Language,
-    hits: Sequence[Hit],
-    history: Sequence[Message],
-    room: int,
-) -> list[Message]:
-    """The conversation that asks for an answer from the hits, which are numbered from 1.
-
-    It is kept within `room` tokens: passages are left out from the last, then turns of the history.
-    """
-    # Of the talk, too, every word is others': an answer before may quote a document's.
-    spoken = [message for message in history if message.role != "system"]
-    kept = [Message(m.role, fenced(m.content)) for m in spoken[-_KEPT_MESSAGES:]]
-    while True:
-        messages = [
-            Message("system", _SYSTEM[language]),
-            *kept,
-            Message("user", _asked(question, language, hits)),
-        ]
-        if _tokens(messages) <= room or (len(hits) <= 1 and not kept):
-            return messages
-        if len(hits) > 1:
-            hits = hits[:-1]
-        else:
-            kept = kept[1:]
-
-
-def _asked(question: str, language: Language, hits: Sequence[Hit]) -> str:
-    colon = ":" if language == "en" else "："
-    sources = "\n".join(f"[{n}] {fenced(hit.chunk.passage)}" for n, hit in enumerate(hits, 1))
-    asks = f"{_QUESTION[language]}{colon}{fenced(question)}"
-    return f"{_SOURCES[language]}{colon}\n{sources}\n\n{asks}"
-
-
-def _tokens(messages: Sequence[Message]) -> float:
-    # A bound, not a count: no tokenizer of a current model spends more on such text.
-    return sum(
-        8 + sum(1.0 if ord(char) > 0x2E7F else 0.4 for char in message.content)
-        for message in messages
-    )
+    """Whether what the model wrote only says that the text does not say."""
+    return bool(_NOTHING.fullmatch(sentence) or _REFUSAL.search(sentence))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from ragbot import prompts
+from ragbot import phrases, prompts
 from ragbot.text import HAN, across, detect_language, fold, sentences, to_language
 from ragbot.types import Language, Message
 from ragbot.words import mentioned_numbers, stated_numbers
@@ -27,9 +27,10 @@ def is_term(claim: str) -> bool:
 
 def messages(question: str, claim: str, language: Language) -> list[Message]:
     """What the generator is asked for: a sentence around a term, or a sentence's translation."""
+    said = prompts.written(language)
     if is_term(claim):
-        return prompts.retelling_messages(question, claim, language)
-    return prompts.translation_messages(claim, language)
+        return prompts.retelling_messages(question, claim, said)
+    return prompts.translation_messages(claim, said)
 
 
 def retold(written: str, question: str, claim: str, language: Language) -> str:
@@ -44,7 +45,7 @@ def retold(written: str, question: str, claim: str, language: Language) -> str:
         text = re.sub(rf"(?<=[A-Za-z,])(?=[{HAN}])|(?<=[{HAN}])(?=[A-Za-z])", " ", text)
     bare = _bare(claim)
     if not _fits(text, question, claim, language):
-        return prompts.QUOTED[language].format(bare)
+        return phrases.QUOTED[language].format(bare)
     if not is_term(claim) or fold(bare).text in fold(text).text:
         return text
     end = _FULL_STOP.search(text)

@@ -1,12 +1,12 @@
 """Question in, ranked passages out: dense and lexical scores joined so that neither hurts.
 
-The result depends on the arguments and the index alone. `expand` is the seam for query translation
-(more phrasings of the question, the best score counts), `rerank` the one for a cross-encoder.
+The result depends on the arguments and the index alone. Of several phrasings of a question, such
+as its translation, the best score of a passage counts. `rerank` is the seam for a cross-encoder.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from ragbot.encoder import Encoder
@@ -21,28 +21,18 @@ from ragbot.types import Hit, Rerank
 # 0.82 -> 0.33 on English questions over Chinese). Chosen on a coarse grid; 0.05 to 0.3 are alike.
 LEXICAL_WEIGHT = 0.1
 
-# What a passage that has nothing to do with the question scores, about, and a verbatim one.
-UNRELATED, PERFECT = 0.8, 1.0 + LEXICAL_WEIGHT
+# What a passage that has nothing to do with the question scores, about; a verbatim one has 1.1.
+UNRELATED = 0.8
 
 _CANDIDATES = 50
-
-Expand = Callable[[str], Sequence[str]]
 
 
 class Retriever:
     """Finds the passages of `index` that bear on a question."""
 
-    def __init__(
-        self,
-        index: Index,
-        encoder: Encoder,
-        *,
-        expand: Expand | None = None,
-        rerank: Rerank | None = None,
-    ):
+    def __init__(self, index: Index, encoder: Encoder, *, rerank: Rerank | None = None):
         self.index = index
         self.encoder = encoder
-        self._expand = expand
         self._rerank = rerank
 
     def then(self, rerank: Rerank) -> Retriever:
@@ -52,11 +42,11 @@ class Retriever:
         def both(question: str, hits: Sequence[Hit]) -> Sequence[Hit]:
             return rerank(question, first(question, hits) if first else hits)
 
-        return Retriever(self.index, self.encoder, expand=self._expand, rerank=both)
+        return Retriever(self.index, self.encoder, rerank=both)
 
-    def search(self, question: str, *, limit: int) -> list[Hit]:
+    def search(self, question: str, *, limit: int, phrasings: Sequence[str] = ()) -> list[Hit]:
         """The best `limit` passages or fewer, best first; equal scores keep the corpus's order."""
-        queries = [question, *(self._expand(question) if self._expand else ())]
+        queries = [question, *phrasings]
         scores: dict[int, float] = {}
         for query, vector in zip(queries, self.encoder.queries(queries), strict=True):
             for found in self.index.search(vector, query, limit=max(limit, _CANDIDATES)):
@@ -95,6 +85,6 @@ class Retriever:
 
 
 def fused(candidate: Candidate) -> float:
-    """One score from the three: UNRELATED or so to PERFECT, 0.9 and more for a good passage."""
+    """One score from the three: from UNRELATED or so to 1.1, 0.9 and more for a good passage."""
     dense = (candidate.passage + candidate.sentence) / 2
     return dense + LEXICAL_WEIGHT * candidate.lexical

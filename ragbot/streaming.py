@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterator
 from typing import Generic, TypeVar
 
 from ragbot.engines import TextStream
-from ragbot.types import Answer, Usage
+from ragbot.types import Answer, Token, Usage
 
 T = TypeVar("T")
 
@@ -52,6 +52,8 @@ class Written:
     def __init__(self) -> None:
         self.text = ""
         self.tokens = (0, 0)
+        self.opening: tuple[Token, ...] = ()
+        """The first tokens of the last reply."""
 
     def kept(self, reply: TextStream) -> Iterator[str]:
         """The pieces of a reply, which are kept; a reply that is left is told to stop."""
@@ -64,6 +66,7 @@ class Written:
         finally:
             stream.close()
         used = stream.result or Usage()
+        self.opening = used.opening
         self.tokens = (
             self.tokens[0] + used.prompt_tokens,
             self.tokens[1] + used.completion_tokens,

@@ -6,7 +6,7 @@ Nothing is computed here beyond a name for a part of a record, and nothing of ou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -119,11 +119,23 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
+class Token:
+    """A token that was written, and the likeliest in its place with their log probabilities."""
+
+    text: str
+    likeliest: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens that one generation read (cached ones included) and wrote."""
+    """Tokens that one generation read (cached ones included) and wrote.
+
+    `opening` are the first ones written; it is empty where an engine gives no probabilities.
+    """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    opening: tuple[Token, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +162,12 @@ class Answer:
     timings: Timings
     confidence: float = 0.0
     """How sure, from 0 to 1, that the documents hold the answer."""
+    related: tuple[Citation, ...] = ()
+    """Of a refusal: what comes nearest, which proves nothing."""
+    queries: tuple[str, ...] = ()
+    """What was searched for: the question, so that it stands alone, and its translation, if any."""
+    signals: Mapping[str, float] = field(default_factory=dict, compare=False)
+    """What `confidence` was computed from."""
     raw: str = field(default="", compare=False)
 
     @property

@@ -25,9 +25,17 @@ class Engine(Protocol):
     name: str
 
     def stream(
-        self, messages: Sequence[Message], *, max_tokens: int, cancel: threading.Event | None = None
+        self,
+        messages: Sequence[Message],
+        *,
+        max_tokens: int,
+        cancel: threading.Event | None = None,
+        form: str = "",
     ) -> TextStream:
-        """The reply, piece by piece. Raises ModelError; ends early once `cancel` is set."""
+        """The reply, piece by piece. Raises ModelError; ends early once `cancel` is set.
+
+        `form` is a GBNF grammar that the reply follows where the engine can hold a model to one.
+        """
         ...
 
 

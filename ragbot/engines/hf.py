@@ -40,7 +40,12 @@ class HfEngine:
         self.name = model
 
     def stream(
-        self, messages: Sequence[Message], *, max_tokens: int, cancel: threading.Event | None = None
+        self,
+        messages: Sequence[Message],
+        *,
+        max_tokens: int,
+        cancel: threading.Event | None = None,
+        form: str = "",
     ) -> TextStream:
         return drain(partial(self._work, messages, max_tokens), cancel)
 

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ragbot.engines.base import TextStream, drain
 from ragbot.errors import ModelError
-from ragbot.types import Message, Usage
+from ragbot.types import Message, Token, Usage
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
 _POLL_SECONDS = 0.1
 _CONNECT_SECONDS = 10.0
+_OPENING = 8  # tokens whose alternatives are kept: a label and what follows it
 _READ_SECONDS = 300.0  # a slow machine may read a long prompt for minutes before its first word
 
 
@@ -29,30 +31,40 @@ class HttpEngine:
         self.base_url = base_url
         self.api_key = api_key or "none"  # the client insists on one; keyless servers ignore it
         self._proxied = proxied
-        self._extra: dict[str, Any] = {}  # what a server understands beyond the OpenAI API
 
     def stream(
-        self, messages: Sequence[Message], *, max_tokens: int, cancel: threading.Event | None = None
-    ) -> TextStream:
-        return drain(partial(self._work, messages, max_tokens), cancel)
-
-    def _work(
         self,
         messages: Sequence[Message],
+        *,
         max_tokens: int,
-        emit: Callable[[str], None],
-        stop: threading.Event,
+        cancel: threading.Event | None = None,
+        form: str = "",
+    ) -> TextStream:
+        return drain(partial(self._work, self._request(messages, max_tokens, form)), cancel)
+
+    def _request(self, messages: Sequence[Message], max_tokens: int, form: str) -> dict[str, Any]:
+        """What is asked of the server; no grammar is, which the OpenAI API does not know."""
+        return {
+            "model": self.name,
+            "messages": [{"role": m.role, "content": m.content} for m in messages],
+            "max_tokens": max_tokens,
+            "temperature": 0.0,
+            "seed": 0,
+        }
+
+    def _work(
+        self, request: dict[str, Any], emit: Callable[[str], None], stop: threading.Event
     ) -> Usage:
         with self._explained():
-            return asyncio.run(self._read(messages, max_tokens, emit, stop))
+            return asyncio.run(self._read(request, emit, stop))
 
-    def first_token(self, messages: Sequence[Message]) -> dict[str, float]:
+    def first_token(self, messages: Sequence[Message]) -> Mapping[str, float]:
         """The likeliest first tokens of a reply with their log probabilities, up to 20 of them.
 
         Raises ModelError, also when the server does not give any.
         """
         with self._explained():
-            found = asyncio.run(self._likeliest(messages))
+            found = asyncio.run(self._likeliest(self._request(messages, 1, "")))
         if not found:
             raise ModelError(
                 f"The server at {self.base_url} gives no token probabilities: use another for this."
@@ -83,16 +95,12 @@ class HttpEngine:
             ) from error
 
     async def _read(
-        self,
-        messages: Sequence[Message],
-        max_tokens: int,
-        emit: Callable[[str], None],
-        stop: threading.Event,
+        self, request: dict[str, Any], emit: Callable[[str], None], stop: threading.Event
     ) -> Usage:
         # A blocking read cannot be interrupted from another thread; a task can be cancelled, which
         # closes the connection, and that is what tells the server to stop.
         async with self._client() as client:
-            task = asyncio.create_task(self._copy(client, messages, max_tokens, emit))
+            task = asyncio.create_task(self._copy(client, request, emit))
             while not task.done():
                 await asyncio.wait({task}, timeout=_POLL_SECONDS)
                 if stop.is_set():
@@ -100,44 +108,36 @@ class HttpEngine:
             return Usage() if task.cancelled() else task.result()
 
     async def _copy(
-        self,
-        client: AsyncOpenAI,
-        messages: Sequence[Message],
-        max_tokens: int,
-        emit: Callable[[str], None],
+        self, client: AsyncOpenAI, request: dict[str, Any], emit: Callable[[str], None]
     ) -> Usage:
         usage = Usage()
+        opening: list[Token] = []
+        await self._prepare(client, request)
         reply = await client.chat.completions.create(
-            model=self.name,
-            messages=_as_sent(messages),
-            max_tokens=max_tokens,
-            temperature=0.0,
-            seed=0,
-            stream=True,
-            stream_options={"include_usage": True},
-            extra_body=self._extra,
+            **request, stream=True, stream_options={"include_usage": True}
         )
         async for part in reply:
             if part.usage:
                 usage = Usage(part.usage.prompt_tokens, part.usage.completion_tokens)
-            if part.choices and part.choices[0].delta.content:
+            if not part.choices:
+                continue
+            if len(opening) < _OPENING:
+                opening += _tokens(part.choices[0])
+            if part.choices[0].delta.content:
                 emit(part.choices[0].delta.content)
-        return usage
+        return replace(usage, opening=tuple(opening[:_OPENING]))
 
-    async def _likeliest(self, messages: Sequence[Message]) -> dict[str, float]:
+    async def _likeliest(self, request: dict[str, Any]) -> Mapping[str, float]:
         async with self._client() as client:
+            await self._prepare(client, request)
             reply = await client.chat.completions.create(
-                model=self.name,
-                messages=_as_sent(messages),
-                max_tokens=1,
-                temperature=0.0,
-                logprobs=True,
-                top_logprobs=20,
-                extra_body=self._extra,
+                **request | {"logprobs": True, "top_logprobs": 20}
             )
-        logprobs = reply.choices[0].logprobs
-        tokens = logprobs.content if logprobs else None
-        return {top.token: top.logprob for top in tokens[0].top_logprobs} if tokens else {}
+        first = _tokens(reply.choices[0])
+        return first[0].likeliest if first else {}
+
+    async def _prepare(self, client: AsyncOpenAI, request: dict[str, Any]) -> None:
+        """What a server needs to be told before it is asked: nothing."""
 
     def _client(self) -> AsyncOpenAI:
         import openai
@@ -152,8 +152,13 @@ class HttpEngine:
         )
 
 
-def _as_sent(messages: Sequence[Message]) -> list[Any]:
-    return [{"role": message.role, "content": message.content} for message in messages]
+def _tokens(choice: Any) -> list[Token]:
+    """The tokens that a choice tells the probabilities of."""
+    places = choice.logprobs.content if choice.logprobs else None
+    return [
+        Token(place.token, {top.token: top.logprob for top in place.top_logprobs})
+        for place in places or ()
+    ]
 
 
 def _refusal(base_url: str, model: str, error: object) -> str:

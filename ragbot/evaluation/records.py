@@ -54,7 +54,8 @@ class Record(BaseModel):
     """A question, what became of it, and what its figures are.
 
     `retrieved` are the ten best paragraphs, `prompt` the ones that the generator was shown.
-    `answer`, `abstained` and `confidence` are None where only retrieval was run.
+    `answer`, `abstained` and `confidence` are None where only retrieval was run. `queries` is what
+    was searched for, `signals` what the confidence was computed from.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -69,6 +70,8 @@ class Record(BaseModel):
     answer: str | None = None
     abstained: bool | None = None
     confidence: float | None = None
+    queries: tuple[str, ...] = ()
+    signals: dict[str, float] = {}
     citations: tuple[Cited, ...] = ()
     retrieved: tuple[Found, ...] = ()
     prompt: tuple[Found, ...] = ()

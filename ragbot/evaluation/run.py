@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
-from ragbot.bot import RagBot, standalone
+from ragbot.bot import RagBot
 from ragbot.config import Config
 from ragbot.engines.llamacpp import LlamaCppEngine
 from ragbot.errors import ModelError
@@ -54,6 +54,7 @@ class Plan:
     selection: Selection = field(default_factory=Selection)
     conditions: Conditions = field(default_factory=Conditions)
     retrieval_only: bool = False
+    rephrase: bool = False
     checker: str = CHECKER
     judge: str = ""
 
@@ -98,7 +99,7 @@ class Evaluation:
                 "encoder": _named(self.config.encoder),
                 "encoder_fingerprint": manifest.encoder_fingerprint,
                 "reranker": _named(self.config.reranker),
-                "llm": None if self.plan.retrieval_only else _named(self.config.llm),
+                "llm": None if self._unread else _named(self.config.llm),
                 "checker": None if self.plan.retrieval_only else _named(self.plan.checker),
                 "judge": _named(self.plan.judge),
             },
@@ -120,8 +121,14 @@ class Evaluation:
             },
             "conditions": asdict(self.plan.conditions),
             "retrieval_only": self.plan.retrieval_only,
+            "rephrase": self.plan.rephrase,
             "seed": self.plan.selection.seed,
         }
+
+    @property
+    def _unread(self) -> bool:
+        """Whether the generator has no part in the figures."""
+        return self.plan.retrieval_only and not self.plan.rephrase
 
     def passages(self) -> Mapping[str, str]:
         """The text of every paragraph, by `DOCUMENT#NUMBER`."""
@@ -129,14 +136,18 @@ class Evaluation:
 
     def _outcome(self, case: Case) -> Outcome:
         question, bot = case.question, self._bot_for(case)
-        query = standalone(question.question, question.messages)
         # Noise is for the prompt alone; what is hidden cannot be found either.
         searched = bot if case.hidden else self._bot
-        hits = searched.retriever.search(query, limit=DEPTH * CHUNKS_A_PARAGRAPH)
-        if self.plan.retrieval_only:
-            return Outcome(hits, hits[: self.config.top_k])
-        answer = bot.ask(question.question, history=question.messages)
-        return Outcome(hits, answer.passages, answer)
+        answer = None
+        queries = _joined(question)
+        if not self.plan.retrieval_only:
+            answer = bot.ask(question.question, history=question.messages)
+            queries = answer.queries
+        elif self.plan.rephrase:
+            queries = bot.queries(question.question, history=question.messages)
+        depth = DEPTH * CHUNKS_A_PARAGRAPH
+        hits = searched.retriever.search(queries[0], limit=depth, phrasings=queries[1:])
+        return Outcome(hits, answer.passages if answer else hits[: self.config.top_k], answer)
 
     def _bot_for(self, case: Case) -> RagBot:
         """The bot as it is under the conditions of a case; the engine is the same."""
@@ -149,7 +160,6 @@ class Evaluation:
             lambda: self._bot.engine,
             top_k=self.config.top_k + conditions.noise,
             max_tokens=self.config.max_tokens,
-            context=self.config.context,
         )
 
 
@@ -177,6 +187,12 @@ def _open_checker(name: str, config: Config, bot: RagBot, report: Report) -> Sup
     except ModelError as error:
         raise ModelError(f"{str(error).rstrip('.')}; or do without it by --checker ''.") from error
     return entailment(cast(LlamaCppEngine, engine).first_token)
+
+
+def _joined(question: Question) -> tuple[str, ...]:
+    """What is searched for without a generator: a follow-up together with what it follows."""
+    asked = [turn.content for turn in question.history if turn.role == "user"]
+    return (" ".join([*asked[-1:], question.question]),)
 
 
 def _named(model: str) -> str | None:

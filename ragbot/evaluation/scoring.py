@@ -114,6 +114,8 @@ class Scorer:
                 "answer": answer.answer,
                 "abstained": answer.abstained,
                 "confidence": answer.confidence,
+                "queries": answer.queries,
+                "signals": dict(answer.signals),
                 "citations": tuple(citations),
                 "timings": asdict(answer.timings),
                 "scores": record.scores | scores | supported | self._opinion(answer),

@@ -1,0 +1,165 @@
+"""What the generator is asked for in the course of one question, and what comes of it.
+
+Each method is one call. Nothing is believed here: a reading is proven elsewhere, a retelling is
+checked by `retelling`, and a translated or rewritten question only serves to search and to ask.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from ragbot import prompts, retelling
+from ragbot.engines import Engine
+from ragbot.evidence import content_words, coverage
+from ragbot.streaming import Written
+from ragbot.text import across, detect_language, fold, to_language
+from ragbot.types import Hit, Language, Message, Token
+
+_UNLIKELY = -10.0  # the log probability of what is not among the likeliest tokens, or unknown
+_SHORT = 80  # tokens: a question
+_KEPT = 0.5  # of a follow-up's words, which its rewriting has to keep
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the generator found in some texts: the sentence that answers, as it copied it, and its
+    answer, empty when it found none; and the log probability that it had said so at once."""
+
+    sentence: str
+    answer: str
+    log_none: float
+
+
+class Generator:
+    """An engine at work on one question. `written` keeps all that it wrote."""
+
+    def __init__(self, engine: Engine, max_tokens: int, cancel: threading.Event | None):
+        self.written = Written()
+        self._engine = engine
+        self._max_tokens = max_tokens
+        self._cancel = cancel
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether nobody waits for it any more."""
+        return self._cancel is not None and self._cancel.is_set()
+
+    def read(self, question: str, hits: Sequence[Hit], language: Language) -> Reading:
+        """What passages, which are in `language`, answer to a question in any language."""
+        said = prompts.written(language)
+        texts = [to_language(hit.chunk.passage, "zh-Hans") for hit in hits]
+        messages = prompts.reading_messages(to_language(question, "zh-Hans"), texts, said)
+        form = prompts.reading_form(said, asked_for(question))
+        text = self._all(messages, self._max_tokens, form)
+        return parsed(text, self.written.opening)
+
+    def translated_question(self, question: str, language: Language) -> str:
+        """A question in another language; empty when what was written is not in it."""
+        messages = prompts.question_translation_messages(question, prompts.written(language))
+        text = _first_line(self._all(messages, _SHORT))
+        return "" if across(detect_language(text, language), language) else text
+
+    def rewritten_question(
+        self, question: str, history: Sequence[Message], language: Language
+    ) -> str:
+        """A follow-up as a question that stands alone, in the asker's language and script.
+
+        Where that loses what was asked, it is joined to the question before it instead.
+        """
+        messages = prompts.rewriting_messages(question, history, prompts.written(language))
+        text = to_language(_first_line(self._all(messages, _SHORT)), language)
+        kept = coverage(content_words(question), fold(text).text) >= _KEPT
+        if text and kept and not across(detect_language(text), language):
+            return text
+        asked = [message.content for message in history if message.role == "user"]
+        return " ".join([*asked[-1:], question])
+
+    def retold(self, question: str, claim: str, language: Language) -> str:
+        """A claim in the asker's language: as it is if it is in it already."""
+        if not across(detect_language(claim), language):
+            return claim
+        messages = retelling.messages(question, claim, language)
+        return retelling.retold(self._all(messages, self._max_tokens), question, claim, language)
+
+    def _all(self, messages: Sequence[Message], max_tokens: int, form: str = "") -> str:
+        reply = self._engine.stream(messages, max_tokens=max_tokens, cancel=self._cancel, form=form)
+        return "".join(self.written.kept(reply))
+
+
+def looks(hits: Sequence[Hit], room: float, most: int) -> Iterator[Sequence[Hit]]:
+    """The passages in the order in which they are read: `most` times as many as fit into `room`,
+    about a token each, and are in one language; the first of them always fits."""
+    left = list(hits)
+    for _ in range(most):
+        look: list[Hit] = []
+        for hit in left:
+            taken = look and (
+                sum(weight(one.text) for one in (*look, hit)) > room
+                or across(detect_language(hit.text), detect_language(look[0].text))
+            )
+            if not taken:
+                look.append(hit)
+        if not look:
+            return
+        left = [hit for hit in left if hit not in look]
+        yield look
+
+
+def weight(text: str) -> float:
+    """About how many tokens a text has: a bound for no model, near enough to plan by."""
+    return sum(0.9 if ord(char) > 0x2E7F else 0.3 for char in text)
+
+
+_COUNTS = {
+    "两": 2, "二": 2, "三": 3, "四": 4, "2": 2, "3": 3, "4": 4, "two": 2, "three": 3, "four": 4,
+}  # fmt: skip
+_COUNTED = re.compile(
+    r"([两二三四2-4])(?:个|种|把|项|家|大|道|位|名|座|部|条|类|点|者|款)"
+    r"|(?<!\w)(?:which|what|name|list|the|are)(?: \w+){0,2} (two|three|four)\b"
+)
+
+
+def asked_for(question: str) -> int:
+    """How many things a question asks to be named: "the three barriers". 1 when it does not say."""
+    found = _COUNTED.search(fold(question).text)
+    return _COUNTS[found[1] or found[2]] if found else 1
+
+
+_LABELS = {
+    name: "|".join(re.escape(label.strip()) for label in labels.values())
+    for name, labels in (("sentence", prompts.SENTENCE), ("answer", prompts.ANSWER))
+}
+_READING = re.compile(
+    rf"\s*(?P<sentence>(?:(?:{_LABELS['sentence']}).*?)?)\s*(?:{_LABELS['answer']})"
+    r"\s*(?P<answer>.*)",
+    re.DOTALL | re.IGNORECASE,
+)
+
+
+def parsed(text: str, opening: Sequence[Token] = ()) -> Reading:
+    """What was written as a reading. Without its labels all of it is taken for the answer."""
+    match = _READING.match(text)
+    sentence = re.sub(_LABELS["sentence"], "", match["sentence"]).strip() if match else ""
+    answer = match["answer"].strip() if match else text.strip()
+    nothing = prompts.refuses(sentence) or prompts.refuses(answer)
+    return Reading(sentence, "" if nothing else answer, _log_none(opening))
+
+
+def _log_none(opening: Sequence[Token]) -> float:
+    for label, first in pairwise(opening):
+        if label.text.rstrip().endswith((":", "：")):
+            none = [
+                likelihood
+                for text, likelihood in first.likeliest.items()
+                if text.strip() and text.strip().lower() in prompts.NONE.values()
+            ]
+            return max(_UNLIKELY, *none) if none else _UNLIKELY
+    return _UNLIKELY
+
+
+def _first_line(text: str) -> str:
+    return text.strip().splitlines()[0].strip() if text.strip() else ""
