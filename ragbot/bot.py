@@ -6,10 +6,8 @@ it, and what nothing supports is left out.
 
 from __future__ import annotations
 
-import re
 import threading
 import time
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Generator as Iteration
 from dataclasses import dataclass, field
@@ -21,8 +19,8 @@ from ragbot.citations import Citer
 from ragbot.config import Config, load_config
 from ragbot.disagreement import disagreeing
 from ragbot.engines import Engine
-from ragbot.errors import ConfigError
 from ragbot.evidence import Evidence, cited, copied, gather, rivals
+from ragbot.fence import checked
 from ragbot.generator import Generator, looks, weight
 from ragbot.retriever import UNRELATED, Retriever
 from ragbot.streaming import AnswerStream
@@ -38,14 +36,12 @@ from ragbot.workspace import (
     silent,
 )
 
-LONGEST_QUESTION = 2000  # characters; what is longer is a document, not a question
-
 # What is read at once, in tokens, about; and how often, when nothing was found. One long passage or
 # some short ones: the small model reads few well, and each token costs a reader time.
 _ROOM, _LOOKS = 420.0, 2
 
 _VERBATIM = 0.8  # of a copy: the rest is slips
-_QUOTED = 3  # sentences at the most
+_QUOTED = 2  # sentences at the most
 _SHORT = 150.0  # tokens, about, of a sentence that can stand for an answer
 _NEAR = UNRELATED + 0.05  # the score from which on a passage has to do with a question
 
@@ -107,6 +103,10 @@ class RagBot:
         speak the other language, too, its translation. Raises ConfigError, ModelError."""
         generator = Generator(self.engine, self._max_tokens, None)
         return self._queries(checked(question), tuple(history), generator)
+
+    def translated(self, text: str, language: Language) -> str:
+        """A quotation in a reader's language; empty when it is in it already. Raises ModelError."""
+        return Generator(self.engine, self._max_tokens, None).translated(text, language)
 
     def search(self, question: str, *, top_k: int | None = None) -> list[Hit]:
         """The passages that bear on a question, best first. Raises ConfigError for a bad one."""
@@ -181,9 +181,8 @@ class RagBot:
         """What some passages, all in one language, answer, and how sure that is."""
         source = detect_language(look[0].text, language)
         foreign = across(source, language)
-        # The translation is read best; the question itself keeps what that lost.
-        asked = f"{queries[1]} ({queries[0]})" if foreign and len(queries) > 1 else queries[0]
-        reading = generator.read(asked, look, source)
+        # As it was asked: read in its translation instead, or besides, it was answered worse.
+        reading = generator.read(queries[0], look, source)
         evidence = gather(look)
         share, places = copied(reading.sentence, evidence)
         citer = Citer(" ".join(queries), language, evidence, self._similarity(look))
@@ -243,21 +242,6 @@ class RagBot:
             ]
 
         return cosines
-
-
-def checked(question: str) -> str:
-    """The question without white space around it. Raises ConfigError when it cannot be one."""
-    question = question.strip()
-    if any(unicodedata.category(char) in ("Cc", "Cs") for char in re.sub(r"\s", "", question)):
-        raise ConfigError("The question holds control characters: type it anew as plain text.")
-    if not any(char.isalnum() for char in question):
-        raise ConfigError("The question is empty: ask it in words.")
-    if len(question) > LONGEST_QUESTION:
-        raise ConfigError(
-            f"The question has {len(question):,} characters: shorten it to {LONGEST_QUESTION:,}, "
-            "and give a long text as the corpus instead."
-        )
-    return question
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ragbot import console
-from ragbot.bot import RagBot, checked
+from ragbot.bot import RagBot
 from ragbot.config import load_config
+from ragbot.fence import checked
 from ragbot.verify import verdict_on
 from ragbot.workspace import default_encoder, renewed_index, require_corpus
 

@@ -1,4 +1,4 @@
-"""Text of others, made fit to stand in a prompt: on one line, and never more than content.
+"""Text of others at the door: a question has to be one, and in a prompt all of it is content.
 
 An engine fills its chat template and reads the whole of it with control tokens, so that a document
 holding `<|im_end|>` would end its turn, and could speak as the system in the next. Both llama.cpp
@@ -8,6 +8,11 @@ holding `<|im_end|>` would end its turn, and could speak as the system in the ne
 from __future__ import annotations
 
 import re
+import unicodedata
+
+from ragbot.errors import ConfigError
+
+LONGEST_QUESTION = 2000  # characters; what is longer is a document, not a question
 
 # What no reader sees: controls that are no white space, half characters, and what Unicode calls
 # ignorable: zero-width and bidirectional marks, variation selectors, tags. They go first, since
@@ -35,3 +40,18 @@ def fenced(text: str) -> str:
     """The text on one line, without what no reader sees, its control tokens broken by a space."""
     line = " ".join(_UNSEEN.sub("", text).split())
     return _CONTROL.sub(r"\g<0> ", line)
+
+
+def checked(question: str) -> str:
+    """The question without white space around it. Raises ConfigError when it cannot be one."""
+    question = question.strip()
+    if any(unicodedata.category(char) in ("Cc", "Cs") for char in re.sub(r"\s", "", question)):
+        raise ConfigError("The question holds control characters: type it anew as plain text.")
+    if not any(char.isalnum() for char in question):
+        raise ConfigError("The question is empty: ask it in words.")
+    if len(question) > LONGEST_QUESTION:
+        raise ConfigError(
+            f"The question has {len(question):,} characters: shorten it to {LONGEST_QUESTION:,}, "
+            "and give a long text as the corpus instead."
+        )
+    return question

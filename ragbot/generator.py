@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from ragbot import prompts, retelling
+from ragbot import phrases, prompts, retelling
 from ragbot.engines import Engine
 from ragbot.evidence import content_words, coverage
 from ragbot.streaming import Written
@@ -85,6 +85,13 @@ class Generator:
         messages = retelling.messages(question, claim, language)
         return retelling.retold(self._all(messages, self._max_tokens), question, claim, language)
 
+    def translated(self, text: str, language: Language) -> str:
+        """A text in another language than it is in; empty when it is in that one already."""
+        if not across(detect_language(text), language):
+            return ""
+        messages = prompts.translation_messages(text, prompts.written(language))
+        return to_language(self._all(messages, self._max_tokens).strip(), language)
+
     def _all(self, messages: Sequence[Message], max_tokens: int, form: str = "") -> str:
         reply = self._engine.stream(messages, max_tokens=max_tokens, cancel=self._cancel, form=form)
         return "".join(self.written.kept(reply))
@@ -118,8 +125,8 @@ _COUNTS = {
     "两": 2, "二": 2, "三": 3, "四": 4, "2": 2, "3": 3, "4": 4, "two": 2, "three": 3, "four": 4,
 }  # fmt: skip
 _COUNTED = re.compile(
-    r"([两二三四2-4])(?:个|种|把|项|家|大|道|位|名|座|部|条|类|点|者|款)"
-    r"|(?<!\w)(?:which|what|name|list|the|are)(?: \w+){0,2} (two|three|four)\b"
+    r"([两二三四2-4])(?:个(?!月|小时|星期|世纪)|种|把|项|家|大|道|位(?!数)|名|座|部|条|类|点(?!钟)|者|款)"
+    r"|(?<!\w)(?:which|what|name|list|are)(?: \w+){0,2} (two|three|four)\b"
 )
 
 
@@ -145,7 +152,7 @@ def parsed(text: str, opening: Sequence[Token] = ()) -> Reading:
     match = _READING.match(text)
     sentence = re.sub(_LABELS["sentence"], "", match["sentence"]).strip() if match else ""
     answer = match["answer"].strip() if match else text.strip()
-    nothing = prompts.refuses(sentence) or prompts.refuses(answer)
+    nothing = phrases.refuses(sentence) or phrases.refuses(answer)
     return Reading(sentence, "" if nothing else answer, _log_none(opening))
 
 

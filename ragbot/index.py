@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 _LOCK = "writer.lock"
 _SAMPLE = 1000  # chunks that tell what languages there are
+_GOOD_PART = 0.1  # of a document: one chunk of English names makes none English
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +96,13 @@ class Index:
 
     @cached_property
     def languages(self) -> frozenset[Language]:
-        """The languages of the chunks, Chinese in one of its scripts, as a sample shows them."""
-        step = max(1, len(self.chunks) // _SAMPLE)
-        found = {detect_language(chunk.text) for chunk in self.chunks[::step]}
-        return frozenset(found - {"zh-Hant"} if "zh-Hans" in found else found)
+        """The languages that a document is in, wholly or for a good part, as a sample shows them;
+        Chinese in one of its scripts."""
+        sample = self.chunks[:: max(1, len(self.chunks) // _SAMPLE)]
+        found = Counter((chunk.doc, detect_language(chunk.text)) for chunk in sample)
+        size = Counter(chunk.doc for chunk in sample)
+        spoken = {lang for (doc, lang), n in found.items() if n >= _GOOD_PART * size[doc]}
+        return frozenset(spoken - {"zh-Hant"} if "zh-Hans" in spoken else spoken)
 
     def sentences_of(self, chunk: Chunk) -> NDArray[float32]:
         """The vectors of a chunk's sentences, in order: (m, d) float32, unit length."""

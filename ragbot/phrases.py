@@ -1,6 +1,8 @@
-"""The fixed sentences that a reader is told, in each language."""
+"""The fixed sentences that a reader is told, in each language; and how a model refuses."""
 
 from __future__ import annotations
+
+import re
 
 from ragbot.types import Language
 
@@ -27,3 +29,21 @@ DISAGREEMENT: dict[Language, str] = {
     "zh-Hans": "但另一处写的是：“{}”。",
     "en": " But another source says: “{}”.",
 }
+
+# What a model writes instead of the agreed word when it has nothing to say.
+_REFUSAL = re.compile(
+    r"(?:資料|资料|文章|文中|來源|来源|原文)[^。]{0,12}(?:沒有|没有|未|並未|并未|不包含|無|无)"
+    r"[^。]{0,6}(?:提到|提及|提供|說明|说明|涉及|包含|給出|给出)"
+    r"|(?:無法|无法)(?:回答|確定|确定|得知|判斷|判断)"
+    r"|(?:sources?|text|article|passages?|information)[^.]{0,20} (?:do|does|did|is|are)(?: not|n't)"
+    r" (?:mention|say|contain|provide|state|specify|include|provided|mentioned|given)"
+    r"|not (?:mentioned|stated|specified|provided|given) in the|cannot (?:answer|be determined)"
+    r"|no (?:information|mention)",
+    re.IGNORECASE,
+)
+_NOTHING = re.compile(r"\W*(?:无|無|没有|沒有|none)\W*", re.IGNORECASE)
+
+
+def refuses(sentence: str) -> bool:
+    """Whether what the model wrote only says that the text does not say."""
+    return bool(_NOTHING.fullmatch(sentence) or _REFUSAL.search(sentence))

@@ -10,7 +10,6 @@ Traditional prompt. The reader's script is restored afterwards.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
@@ -50,8 +49,8 @@ _READ: dict[Written, str] = {
     ),
 }
 
-# (text, question, sentence, answer). A fact; something near that is not said, or it never says
-# none; a list asked for in the other language, so that it stays in the text's; a false premise.
+# (text, question, sentence, answer). A fact; something near that is not said; a list, asked for in
+# the other language, so that it stays in the text's; a false premise.
 _READINGS: dict[Written, Sequence[tuple[str, str, str, str]]] = {
     "zh": (
         (
@@ -117,7 +116,7 @@ _READINGS: dict[Written, Sequence[tuple[str, str, str, str]]] = {
 }
 
 # Bounds in characters: a paragraph without a full stop would otherwise be copied to its end.
-_COPIED: dict[Written, int] = {"zh": 110, "en": 350}
+_COPIED: dict[Written, int] = {"zh": 90, "en": 280}
 _ANSWERED: dict[Written, int] = {"zh": 120, "en": 350}
 
 
@@ -193,19 +192,20 @@ _REWRITES: dict[Written, Sequence[tuple[str, str]]] = {
     ),
     "en": (
         (
-            "Q: Who designed the Green Hill bridge?\nA: Haim designed it.\nLast question: And where"
-            " is he from?",
+            "Q: Who designed the bridge?\nA: Haim did.\nLast question: And where is he from?",
             "Where is Haim from?",
         ),
         (
-            "Q: Does Lin play the piano?\nA: Yes, and two other instruments.\nLast question: Which"
-            " ones?",
+            "Q: Does Lin play the piano?\nA: Yes, and two others.\nLast question: Which ones?",
             "Which two other instruments does Lin play?",
         ),
         (
-            "Q: On which floor is the bookshop?\nA: On the second.\nLast question: How long is the"
-            " Green Hill bridge?",
-            "How long is the Green Hill bridge?",
+            "Q: Where is the bookshop?\nA: Upstairs.\nLast question: How long is the bridge?",
+            "How long is the bridge?",
+        ),
+        (
+            "Q: Who lives by the sea?\nA: Lin's brother.\nLast question: And Chen's?",
+            "Where does Chen's brother live?",
         ),
     ),
 }
@@ -259,7 +259,7 @@ _TRANSLATE: dict[Written, str] = {
 
 
 def translation_messages(sentence: str, language: Written) -> list[Message]:
-    """Asks for a sentence in the asker's language."""
+    """Asks for a sentence in another language."""
     return _conversation(_TRANSLATE[language], (), fenced(sentence))
 
 
@@ -281,24 +281,3 @@ def _conversation(order: str, examples: Iterable[tuple[str, str]], asked: str) -
         for message in (Message("user", question), Message("assistant", answer))
     ]
     return [Message("system", order), *shown, Message("user", asked)]
-
-
-# --- refusing ----------------------------------------------------------------------------------
-
-# What the model says instead of the agreed word when it has nothing to say.
-_REFUSAL = re.compile(
-    r"(?:資料|资料|文章|文中|來源|来源|原文)[^。]{0,12}(?:沒有|没有|未|並未|并未|不包含|無|无)"
-    r"[^。]{0,6}(?:提到|提及|提供|說明|说明|涉及|包含|給出|给出)"
-    r"|(?:無法|无法)(?:回答|確定|确定|得知|判斷|判断)"
-    r"|(?:sources?|text|article|passages?|information)[^.]{0,20} (?:do|does|did|is|are)(?: not|n't)"
-    r" (?:mention|say|contain|provide|state|specify|include|provided|mentioned|given)"
-    r"|not (?:mentioned|stated|specified|provided|given) in the|cannot (?:answer|be determined)"
-    r"|no (?:information|mention)",
-    re.IGNORECASE,
-)
-_NOTHING = re.compile(r"\W*(?:无|無|没有|沒有|none)\W*", re.IGNORECASE)
-
-
-def refuses(sentence: str) -> bool:
-    """Whether what the model wrote only says that the text does not say."""
-    return bool(_NOTHING.fullmatch(sentence) or _REFUSAL.search(sentence))

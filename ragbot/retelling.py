@@ -58,7 +58,7 @@ def _bare(claim: str) -> str:
 
 
 def _fits(text: str, question: str, claim: str, language: Language) -> bool:
-    if not text or prompts.refuses(text) or prompts.repeats_example(text):
+    if not text or phrases.refuses(text) or prompts.repeats_example(text):
         return False
     if language == "en":  # the source's own terms may stand in it
         foreign = set(re.findall(f"[{HAN}]", fold(text).text)) - set(fold(claim).text)

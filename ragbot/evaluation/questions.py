@@ -12,8 +12,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from ragbot.bot import checked
 from ragbot.errors import ConfigError
+from ragbot.fence import checked
 from ragbot.text import detect_language
 from ragbot.types import Language, Message
 
