@@ -16,11 +16,11 @@ from typing import TypedDict
 
 DATA = "abstention.json"
 
-SIGNALS = ("score", "log_none", "found", "copied", "proven", "across")
-"""Of the passages as they were read: the best one's retrieval score; the log probability that the
-generator says at once that they hold no answer; whether it gave one; the share of the sentence it
-copied that stands in them; whether its answer could be proven; whether the question is in another
-language than they are."""
+SIGNALS = ("score", "margin", "log_none", "found", "copied", "proven", "checked", "across")
+"""Of the passages as they were read: the best one's retrieval score; how far the next one's is below
+it; the log probability that the generator says at once that they hold no answer; whether it gave one; the share of the sentence it
+copied that stands in them; whether its answer could be proven; the log odds that, read again beside
+that sentence alone, it answers; whether the question is in another language than they are."""
 
 
 class Weights(TypedDict):

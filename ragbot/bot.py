@@ -139,14 +139,15 @@ class RagBot:
         hits = self.retriever.search(queries[0], limit=self._top_k, phrasings=queries[1:])
         language = _language(question, history, hits)
         retrieval_ms = clock.ms()
+        inquiry = _Inquiry(queries, language, hits, generator)
         best = _Found()
         for look in looks(hits, _ROOM, _LOOKS):
-            best = max(best, self._read(look, queries, language, generator), key=_sureness)
+            best = max(best, self._read(look, inquiry), key=_sureness)
             if best.text or generator.cancelled:
                 break
         related = () if best.text else self._related(queries[0], hits)
         text = best.text or phrases.ABSTENTION[language]
-        text += self._disagreement(best, queries[0], language, hits)
+        text += self._disagreement(best, inquiry)
         text += "".join(phrases.RELATED[language].format(one.marker) for one in related)
         ttft_ms = clock.ms()
         yield text
@@ -175,54 +176,56 @@ class RagBot:
         translated = [generator.translated_question(question, other) for other in others]
         return (question, *filter(None, translated))
 
-    def _read(
-        self, look: Sequence[Hit], queries: Sequence[str], language: Language, generator: Generator
-    ) -> _Found:
+    def _read(self, look: Sequence[Hit], inquiry: _Inquiry) -> _Found:
         """What some passages, all in one language, answer, and how sure that is."""
+        queries, language, generator = inquiry.queries, inquiry.language, inquiry.generator
         source = detect_language(look[0].text, language)
         foreign = across(source, language)
         # As it was asked: read in its translation instead, or besides, it was answered worse.
         reading = generator.read(queries[0], look, source)
         evidence = gather(look)
         share, places = copied(reading.sentence, evidence)
+        quoted = [evidence[place] for place in sorted(places)][:_QUOTED]
         citer = Citer(" ".join(queries), language, evidence, self._similarity(look))
         if foreign:
             # What is proven in the sources' language is told in the asker's.
             citer.language = source
             citer.retell = lambda claim: generator.retold(queries[0], claim, language)
-        spans = sentences(reading.answer)
-        written = [reading.answer[start:end] for start, end in spans]
+        written = [reading.answer[start:end] for start, end in sentences(reading.answer)]
         proven = [found for one in written if (found := citer.prove(one, places))]
+        checked = 0.0
+        if reading.answer and quoted:
+            sentence = " ".join(piece.text for piece in quoted)
+            asked = queries[-1] if foreign else queries[0]
+            checked = generator.check(sentence, asked, reading.answer, source)
         signals = {
             "score": look[0].score,
+            "margin": look[0].score - inquiry.next_score(look[0]),
             "log_none": reading.log_none,
             "found": float(bool(reading.answer)),
             "copied": share,
             "proven": float(bool(proven)),
+            "checked": checked,
             "across": float(foreign),
         }
         sure = probability(signals)
-        text = ""
+        told: list[str] = []
         if reading.answer and sure >= threshold():
             told = [_told(citer, claim, proof) for claim, proof in proven]
             if not told and share >= _VERBATIM:  # the sentences that answer, as they stand
-                quoted = [evidence[place] for place in sorted(places)][:_QUOTED]
                 told = [_told(citer, "", [piece]) for piece in quoted]
-            text = _joined(told, language)
-        return _Found(text, sure, signals, citer, proven)
+        return _Found((" " if language == "en" else "").join(told), sure, signals, citer, proven)
 
-    def _disagreement(
-        self, found: _Found, query: str, language: Language, hits: Sequence[Hit]
-    ) -> str:
+    def _disagreement(self, found: _Found, inquiry: _Inquiry) -> str:
         """What another passage says instead, if one does."""
         if not found.text or found.citer is None:
             return ""
         for claim, proof in found.proven:
-            other = disagreeing(query, claim, proof[0], gather(hits))
+            other = disagreeing(inquiry.queries[0], claim, proof[0], gather(inquiry.hits))
             if other is not None:
                 said = found.citer.retell(to_language(other.text, found.citer.language))
-                sentence = phrases.DISAGREEMENT[language].format(said.rstrip("。."))
-                return sentence + found.citer.markers([other])
+                told = phrases.DISAGREEMENT[inquiry.language].format(said.rstrip("。."))
+                return told + found.citer.markers([other])
         return ""
 
     def _related(self, query: str, hits: Sequence[Hit]) -> tuple[Citation, ...]:
@@ -242,6 +245,20 @@ class RagBot:
             ]
 
         return cosines
+
+
+@dataclass(frozen=True, slots=True)
+class _Inquiry:
+    """A question on its way to an answer."""
+
+    queries: Sequence[str]
+    language: Language
+    hits: Sequence[Hit]
+    generator: Generator
+
+    def next_score(self, hit: Hit) -> float:
+        """The score of the passage that ranks below one; its own where that is the last."""
+        return next((one.score for one in self.hits if one.rank == hit.rank + 1), hit.score)
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,10 +289,6 @@ def _told(citer: Citer, claim: str, proof: Sequence[Evidence]) -> str:
     if not claim or (rivals(claim, source) and weight(source) <= _SHORT):
         claim = to_language(source, citer.language)
     return citer.tell(claim, proof)
-
-
-def _joined(told: Sequence[str], language: Language) -> str:
-    return (" " if language == "en" else "").join(told)
 
 
 class _Clock:

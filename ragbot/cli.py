@@ -96,13 +96,20 @@ def ask(
     reranker: RerankerOption = None,
     llm: LlmOption = None,
     top_k: TopKOption = None,
+    translate: Annotated[
+        bool, typer.Option("--translate", help="Also quote in the question's language.")
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Say what was searched for, and how sure it is.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Answer a question, with the sentences that prove it."""
     from ragbot import commands
 
     models = dict(encoder=encoder, reranker=reranker, llm=llm)
-    commands.ask(question, dict(corpus=corpus, index=index, top_k=top_k, **models), as_json=json)
+    flags = dict(corpus=corpus, index=index, top_k=top_k, **models)
+    commands.ask(question, flags, commands.Shown(json, verbose, translate))
 
 
 @app.command()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from ragbot import console
 from ragbot.bot import RagBot
 from ragbot.config import load_config
 from ragbot.fence import checked
+from ragbot.types import Answer
 from ragbot.verify import verdict_on
 from ragbot.workspace import default_encoder, renewed_index, require_corpus
 
@@ -50,19 +52,41 @@ def search(question: str, flags: Flags, *, as_json: bool) -> None:
         console.print_hits(hits)
 
 
-def ask(question: str, flags: Flags, *, as_json: bool) -> None:
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """How an answer is shown."""
+
+    as_json: bool = False
+    verbose: bool = False
+    translated: bool = False
+
+
+def ask(question: str, flags: Flags, shown: Shown) -> None:
     """Print the answer as it is proven, then its sources."""
     checked(question)
     bot = _bot(flags)
-    if as_json:
-        console.print_json(console.answer_json(bot.ask(question)))
-        return
     stream = bot.stream(question)
-    for piece in stream:
-        sys.stdout.write(piece)
-        sys.stdout.flush()
-    sys.stdout.write("\n")
-    console.print_sources(stream.answer)
+    if not shown.as_json:
+        for piece in stream:
+            sys.stdout.write(piece)
+            sys.stdout.flush()
+        sys.stdout.write("\n")
+    answer = stream.answer
+    translations = _translations(bot, answer) if shown.translated else {}
+    if shown.as_json:
+        console.print_json(console.answer_json(answer) | {"translations": translations})
+        return
+    if shown.verbose:
+        console.print_search(answer)
+    console.print_sources(answer)
+    console.print_translations(translations)
+
+
+def _translations(bot: RagBot, answer: Answer) -> dict[int, str]:
+    """The quotes of another language in the answer's, by their markers."""
+    quotes = {one.marker: one.quote for one in (*answer.citations, *answer.related)}
+    told = {marker: bot.translated(quote, answer.language) for marker, quote in quotes.items()}
+    return {marker: text for marker, text in told.items() if text}
 
 
 def verify(answers: Path, flags: Flags, *, as_json: bool) -> bool:

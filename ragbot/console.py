@@ -89,26 +89,38 @@ def print_hits(hits: Sequence[Hit]) -> None:
 
 
 def print_sources(answer: Answer) -> None:
-    """Each citation with its place and its paragraph, the quoted sentence marked in it."""
+    """Each citation with its place and its paragraph, the quoted sentence marked in it; what only
+    comes nearest to a refused question under a heading that says so."""
+    for citation in answer.citations:
+        _print_source(citation, answer.passages)
+    if answer.related:
+        out().print("\nNearest, but not an answer:", style="bold", markup=False)
+    for citation in answer.related:
+        _print_source(citation, answer.passages)
+
+
+def _print_source(citation: Citation, passages: Sequence[Hit]) -> None:
     from rich.text import Text
 
     console = out()
-    passages = {(hit.doc, hit.start): hit for hit in answer.passages}
-    for citation in answer.citations:
-        hit = next(h for h in passages.values() if _holds(h, citation))
-        console.print(Text(f"\n[{citation.marker}] {_place(citation)}", style="bold"))
-        console.print(_marked(hit, citation))
+    console.print(Text(f"\n[{citation.marker}] {_place(citation)}", style="bold"))
+    console.print(_marked(citation, next((h for h in passages if _holds(h, citation)), None)))
 
 
-def _marked(hit: Hit, citation: Citation) -> Any:
+def _marked(citation: Citation, hit: Hit | None) -> Any:
+    """The quote in the passage that holds it; by itself where none of the hits does."""
     from rich.text import Text
 
-    start, end = citation.start - hit.start, citation.end - hit.start
     shown = Text("    ")
-    shown.append(hit.text[:start], style="dim")
+    before, after = ("", "") if hit is None else _around(citation, hit)
+    shown.append(before, style="dim")
     shown.append(f">>{citation.quote}<<", style="bold yellow")
-    shown.append(hit.text[end:], style="dim")
+    shown.append(after, style="dim")
     return shown
+
+
+def _around(citation: Citation, hit: Hit) -> tuple[str, str]:
+    return hit.text[: citation.start - hit.start], hit.text[citation.end - hit.start :]
 
 
 def _holds(hit: Hit, citation: Citation) -> bool:
@@ -267,3 +279,17 @@ def progress() -> Iterator[Report]:
             return update
 
         yield report
+
+
+def print_search(answer: Answer) -> None:
+    """What was searched for, if it is not the question itself, and how sure the answer is."""
+    for query in answer.queries:
+        if query != answer.question:
+            err().print(f"Searched for: {query}", markup=False)
+    err().print(f"Confidence: {answer.confidence:.2f}")
+
+
+def print_translations(translations: Mapping[int, str]) -> None:
+    """Quotes in the reader's language, which prove nothing: the quote itself does."""
+    for marker, text in translations.items():
+        out().print(f"\n[{marker}] means: {text}", markup=False, emoji=False)

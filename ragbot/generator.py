@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -20,7 +20,8 @@ from ragbot.text import across, detect_language, fold, to_language
 from ragbot.types import Hit, Language, Message, Token
 
 _UNLIKELY = -10.0  # the log probability of what is not among the likeliest tokens, or unknown
-_SHORT = 80  # tokens: a question
+_SHORT, _A_WORD = 80, 2  # tokens: a question, a yes or no
+_SAID = 4.0  # log odds of what was said by an engine that tells none, about
 _KEPT = 0.5  # of a follow-up's words, which its rewriting has to keep
 
 
@@ -56,6 +57,19 @@ class Generator:
         form = prompts.reading_form(said, asked_for(question))
         text = self._all(messages, self._max_tokens, form)
         return parsed(text, self.written.opening)
+
+    def check(self, sentence: str, question: str, answer: str, language: Language) -> float:
+        """The log odds, from -10 to 10, that an answer from a sentence answers the question; all
+        three are in `language`."""
+        said = prompts.written(language)
+        plain = [to_language(text, "zh-Hans") for text in (sentence, question, answer)]
+        text = self._all(prompts.checking_messages(plain[0], plain[1], plain[2], said), _A_WORD)
+        yes, no = prompts.YES[said], prompts.NO[said]
+        if not self.written.opening:  # an engine without probabilities: only what it says
+            return _SAID if text.strip().lower().startswith(yes) else 0.0
+        first = self.written.opening[0].likeliest
+        odds = _likelihood(first, yes) - _likelihood(first, no)
+        return max(_UNLIKELY, min(-_UNLIKELY, odds))
 
     def translated_question(self, question: str, language: Language) -> str:
         """A question in another language; empty when what was written is not in it."""
@@ -159,13 +173,18 @@ def parsed(text: str, opening: Sequence[Token] = ()) -> Reading:
 def _log_none(opening: Sequence[Token]) -> float:
     for label, first in pairwise(opening):
         if label.text.rstrip().endswith((":", "：")):
-            none = [
-                likelihood
-                for text, likelihood in first.likeliest.items()
-                if text.strip() and text.strip().lower() in prompts.NONE.values()
-            ]
-            return max(_UNLIKELY, *none) if none else _UNLIKELY
+            return max(_likelihood(first.likeliest, none) for none in prompts.NONE.values())
     return _UNLIKELY
+
+
+def _likelihood(likeliest: Mapping[str, float], word: str) -> float:
+    """The log probability that a word, or its beginning, comes first."""
+    fitting = (
+        likelihood
+        for text, likelihood in likeliest.items()
+        if text.strip() and word.startswith(text.strip().lower())
+    )
+    return max(_UNLIKELY, max(fitting, default=_UNLIKELY))
 
 
 def _first_line(text: str) -> str:

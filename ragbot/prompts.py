@@ -10,7 +10,7 @@ Traditional prompt. The reader's script is restored afterwards.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 from ragbot.fence import fenced
@@ -49,70 +49,51 @@ _READ: dict[Written, str] = {
     ),
 }
 
-# (text, question, sentence, answer). A fact; something near that is not said; a list, asked for in
-# the other language, so that it stays in the text's; a false premise.
-_READINGS: dict[Written, Sequence[tuple[str, str, str, str]]] = {
-    "zh": (
-        (
-            "青山桥长430米，宽6米，2016年建成。它的设计师哈伊姆来自海法，此前造过两座音乐厅。"
-            "桥上每次最多容许800人通过。",
-            "桥上一次能走多少人？",
-            "桥上每次最多容许800人通过。",
-            "桥上一次最多能走800人。",
-        ),
-        (
-            "书店在二楼，周末关门，老板娘姓陈。手机店在三楼，卖手机和电脑。",
-            "书店是哪一年开的？",
-            NONE["zh"],
-            NONE["zh"],
-        ),
-        (
-            "小林六岁学会了钢琴，后来又学了小提琴和长笛，老师是父亲。她的哥哥是画家。",
-            "Which instruments does Lin play?",
-            "小林六岁学会了钢琴，后来又学了小提琴和长笛，老师是父亲。",
-            "小林会钢琴、小提琴和长笛。",
-        ),
-        (
-            "小林的哥哥是画家，因为喜欢安静，一直住在海边。",
-            "她哥哥为什么搬到山上？",
-            "小林的哥哥是画家，因为喜欢安静，一直住在海边。",
-            "她哥哥没有搬到山上，他因为喜欢安静，一直住在海边。",
-        ),
-    ),
-    "en": (
-        (
-            "The Green Hill bridge is 430 metres long and 6 metres wide; it was finished in 2016."
-            " Its designer, Haim, comes from Haifa and had built two concert halls before."
-            " At most 800 people may cross at a time.",
-            "How many people can be on the bridge at once?",
-            "At most 800 people may cross at a time.",
-            "At most 800 people can be on the bridge at once.",
-        ),
-        (
-            "The bookshop is on the second floor, closes at weekends and is run by Mrs Chen."
-            " The phone shop is on the third floor and sells phones and computers.",
-            "In which year did the bookshop open?",
-            NONE["en"],
-            NONE["en"],
-        ),
-        (
-            "Lin learnt the piano at six and later took up the violin and the flute, taught by her"
-            " father. Her brother is a painter.",
-            "林会哪些乐器？",
-            "Lin learnt the piano at six and later took up the violin and the flute, taught by her"
-            " father.",
-            "Lin plays the piano, the violin and the flute.",
-        ),
-        (
-            "Lin's brother is a painter who has always lived by the sea because he likes the"
-            " quiet.",
-            "Why did her brother move to the hills?",
-            "Lin's brother is a painter who has always lived by the sea because he likes the"
-            " quiet.",
-            "Her brother did not move to the hills; he has always lived by the sea because he likes"
-            " the quiet.",
-        ),
-    ),
+# A fact; something near that is not said; a list, asked for in the other language, so that it stays
+# in the text's; a false premise.
+_READINGS: dict[Written, str] = {
+    "zh": """
+文章：青山桥长430米，宽6米，2016年建成。它的设计师哈伊姆来自海法，此前造过两座音乐厅。桥上每次最多容许800人通过。
+问题：桥上一次能走多少人？
+原句：桥上每次最多容许800人通过。
+答案：桥上一次最多能走800人。
+
+文章：书店在二楼，周末关门，老板娘姓陈。手机店在三楼，卖手机和电脑。
+问题：书店是哪一年开的？
+原句：无
+答案：无
+
+文章：小林六岁学会了钢琴，后来又学了小提琴和长笛，老师是父亲。她的哥哥是画家。
+问题：Which instruments does Lin play?
+原句：小林六岁学会了钢琴，后来又学了小提琴和长笛，老师是父亲。
+答案：小林会钢琴、小提琴和长笛。
+
+文章：小林的哥哥是画家，因为喜欢安静，一直住在海边。
+问题：她哥哥为什么搬到山上？
+原句：小林的哥哥是画家，因为喜欢安静，一直住在海边。
+答案：她哥哥没有搬到山上，他因为喜欢安静，一直住在海边。
+""",
+    "en": """
+Text: The Green Hill bridge is 430 metres long and 6 metres wide; it was finished in 2016. Its designer, Haim, comes from Haifa and had built two concert halls before. At most 800 people may cross at a time.
+Question: How many people can be on the bridge at once?
+Sentence: At most 800 people may cross at a time.
+Answer: At most 800 people can be on the bridge at once.
+
+Text: The bookshop is on the second floor, closes at weekends and is run by Mrs Chen. The phone shop is on the third floor and sells phones and computers.
+Question: In which year did the bookshop open?
+Sentence: none
+Answer: none
+
+Text: Lin learnt the piano at six and later took up the violin and the flute, taught by her father. Her brother is a painter.
+Question: 林会哪些乐器？
+Sentence: Lin learnt the piano at six and later took up the violin and the flute, taught by her father.
+Answer: Lin plays the piano, the violin and the flute.
+
+Text: Lin's brother is a painter who has always lived by the sea because he likes the quiet.
+Question: Why did her brother move to the hills?
+Sentence: Lin's brother is a painter who has always lived by the sea because he likes the quiet.
+Answer: Her brother did not move to the hills; he has always lived by the sea because he likes the quiet.
+""",
 }
 
 # Bounds in characters: a paragraph without a full stop would otherwise be copied to its end.
@@ -130,11 +111,7 @@ def reading_form(language: Written, copies: int = 1) -> str:
 
 def reading_messages(question: str, texts: Sequence[str], language: Written) -> list[Message]:
     """Asks for the sentence of the texts, which are in `language`, that answers, and the answer."""
-    examples = (
-        (_asked([text], question, language), _read(sentence, answer, language))
-        for text, question, sentence, answer in _READINGS[language]
-    )
-    return _conversation(_READ[language], examples, _asked(texts, question, language))
+    return _conversation(_READ[language], _READINGS[language], _asked(texts, question, language), 2)
 
 
 def _asked(texts: Sequence[str], question: str, language: Written) -> str:
@@ -143,8 +120,83 @@ def _asked(texts: Sequence[str], question: str, language: Written) -> str:
     return f"{TEXT[language]}{lines}\n{QUESTION[language]}{fenced(question)}"
 
 
-def _read(sentence: str, answer: str, language: Written) -> str:
-    return f"{SENTENCE[language]}{sentence}\n{ANSWER[language]}{answer}"
+# --- checking: does the answer answer? ------------------------------------------------------------
+
+# Read with fresh eyes, the sentence alone beside question and answer; how likely "yes" is told an
+# answer from the passage that holds it from one made of another. Half of the examples are near
+# misses: another person, another work, something that was not asked.
+_CHECK: dict[Written, str] = {
+    "zh": "判断回答是否正确回答了问题，只看句子。只写：是 或 否",
+    "en": "Judge from the sentence alone whether the answer answers the question. Write: yes or no",
+}
+YES: dict[Written, str] = {"zh": "是", "en": "yes"}
+NO: dict[Written, str] = {"zh": "否", "en": "no"}
+_CHECKS: dict[Written, str] = {
+    "zh": """
+句子：桥上每次最多容许800人通过。
+问题：桥上一次能走多少人？
+回答：800人
+是
+
+句子：书店在二楼，周末关门，老板娘姓陈。
+问题：书店是哪一年开的？
+回答：周末
+否
+
+句子：小林的哥哥是画家，一直住在海边。
+问题：小陈的哥哥住在哪里？
+回答：海边
+否
+
+句子：后来她又学了小提琴和长笛，老师是父亲。
+问题：谁教小林小提琴？
+回答：她的父亲
+是
+
+句子：小林的小说1998年出版，1999年得奖。
+问题：小林的诗集哪一年出版？
+回答：1998年
+否
+""",
+    "en": """
+Sentence: At most 800 people may cross the bridge at a time.
+Question: How many people can be on the bridge at once?
+Answer: 800 people
+yes
+
+Sentence: The bookshop is on the second floor, closes at weekends and is run by Mrs Chen.
+Question: In which year did the bookshop open?
+Answer: at weekends
+no
+
+Sentence: Lin's brother is a painter who has always lived by the sea.
+Question: Where does Chen's brother live?
+Answer: by the sea
+no
+
+Sentence: Later she took up the violin and the flute, taught by her father.
+Question: Who taught Lin the violin?
+Answer: her father
+yes
+
+Sentence: Lin's novel came out in 1998 and won a prize in 1999.
+Question: In which year did Lin's poems come out?
+Answer: in 1998
+no
+""",
+}
+_CHECKED: dict[Written, str] = {
+    "zh": "句子：{}\n问题：{}\n回答：{}",
+    "en": "Sentence: {}\nQuestion: {}\nAnswer: {}",
+}
+
+
+def checking_messages(
+    sentence: str, question: str, answer: str, language: Written
+) -> list[Message]:
+    """Asks whether an answer from a sentence answers a question."""
+    asked = _CHECKED[language].format(*map(fenced, (sentence, question, answer)))
+    return _conversation(_CHECK[language], _CHECKS[language], asked)
 
 
 # --- the question, for searching ---------------------------------------------------------------
@@ -154,16 +206,27 @@ _ASK_IN: dict[Written, str] = {
     "zh": "把问题译成简体中文，只写译文。人名、地名用通行的中文译名。",
     "en": "Translate the question into English. Write only that, with the usual English names.",
 }
-_QUESTION_PAIRS = (
-    ("话剧《茶馆》是谁写的？", 'Who wrote the play "Tea House"?'),
-    ("2019年有多少人参观了故宫博物院？", "How many people visited the Palace Museum in 2019?"),
-)
+_QUESTIONS: dict[Written, str] = {
+    "zh": """
+Who wrote the play "Tea House"?
+话剧《茶馆》是谁写的？
+
+How many people visited the Palace Museum in 2019?
+2019年有多少人参观了故宫博物院？
+""",
+    "en": """
+话剧《茶馆》是谁写的？
+Who wrote the play "Tea House"?
+
+2019年有多少人參觀了故宮博物院？
+How many people visited the Palace Museum in 2019?
+""",
+}
 
 
 def question_translation_messages(question: str, language: Written) -> list[Message]:
     """Asks for a question in the other language."""
-    examples = ((en, zh) if language == "zh" else (zh, en) for zh, en in _QUESTION_PAIRS)
-    return _conversation(_ASK_IN[language], examples, fenced(question))
+    return _conversation(_ASK_IN[language], _QUESTIONS[language], fenced(question))
 
 
 # One example changes the subject, so that not every question is taken for a follow-up.
@@ -174,40 +237,49 @@ _REWRITE: dict[Written, str] = {
         " the question. If it is clear already, copy it."
     ),
 }
-_REWRITES: dict[Written, Sequence[tuple[str, str]]] = {
-    "zh": (
-        (
-            "问：青山桥是谁设计的？\n答：是哈伊姆设计的。\n最后的问题：那他是哪里人？",
-            "哈伊姆是哪里人？",
-        ),
-        (
-            "问：小林会钢琴吗？\n答：会，她还会另外两种乐器。\n最后的问题：另外两种呢？",
-            "小林会的另外两种乐器是什么？",
-        ),
-        ("问：书店在几楼？\n答：在二楼。\n最后的问题：青山桥有多长？", "青山桥有多长？"),
-        (
-            "问：谁住在海边？\n答：小林的哥哥。\n最后的问题：那小陈的那个呢？",
-            "小陈的哥哥住在哪里？",
-        ),
-    ),
-    "en": (
-        (
-            "Q: Who designed the bridge?\nA: Haim did.\nLast question: And where is he from?",
-            "Where is Haim from?",
-        ),
-        (
-            "Q: Does Lin play the piano?\nA: Yes, and two others.\nLast question: Which ones?",
-            "Which two other instruments does Lin play?",
-        ),
-        (
-            "Q: Where is the bookshop?\nA: Upstairs.\nLast question: How long is the bridge?",
-            "How long is the bridge?",
-        ),
-        (
-            "Q: Who lives by the sea?\nA: Lin's brother.\nLast question: And Chen's?",
-            "Where does Chen's brother live?",
-        ),
-    ),
+_REWRITES: dict[Written, str] = {
+    "zh": """
+问：青山桥是谁设计的？
+答：是哈伊姆设计的。
+最后的问题：那他是哪里人？
+哈伊姆是哪里人？
+
+问：小林会钢琴吗？
+答：会，她还会另外两种乐器。
+最后的问题：另外两种呢？
+小林会的另外两种乐器是什么？
+
+问：书店在几楼？
+答：在二楼。
+最后的问题：青山桥有多长？
+青山桥有多长？
+
+问：谁住在海边？
+答：小林的哥哥。
+最后的问题：那小陈的那个呢？
+小陈的哥哥住在哪里？
+""",
+    "en": """
+Q: Who designed the bridge?
+A: Haim did.
+Last question: And where is he from?
+Where is Haim from?
+
+Q: Does Lin play the piano?
+A: Yes, and two other instruments.
+Last question: Which ones?
+Which two other instruments does Lin play?
+
+Q: Where is the bookshop?
+A: Upstairs.
+Last question: How long is the bridge?
+How long is the bridge?
+
+Q: Who lives by the sea?
+A: Lin's brother.
+Last question: And Chen's?
+Where does Chen's brother live?
+""",
 }
 _TALK: dict[Written, tuple[str, str, str]] = {
     "zh": ("问：", "答：", "最后的问题："),
@@ -236,20 +308,16 @@ def rewriting_messages(
 
 # One example keeps the reply in that language; it holds no name, number or date that could be
 # taken for the answer.
-_RETELL: dict[Written, tuple[str, str, str, str]] = {
-    "zh": (
-        "你用简体中文写作。把笔记写成一句回答问题的简体中文。",
-        "问题：天空是什么颜色？\n笔记：blue",
-        "天空是蓝色的。",
-        "问题：{}\n笔记：{}",
-    ),
-    "en": (
-        "You write English. Turn the notes into one English sentence that answers the question.",
-        "Question: What colour is the sky?\nNotes: 蓝色",
-        "The sky is blue.",
-        "Question: {}\nNotes: {}",
-    ),
+_RETELL: dict[Written, str] = {
+    "zh": "你用简体中文写作。把笔记写成一句回答问题的简体中文。",
+    "en": "You write English. Turn the notes into one English sentence that answers the question.",
 }
+_TOLD: dict[Written, str] = {"zh": "天空是蓝色的。", "en": "The sky is blue."}
+_RETOLD: dict[Written, str] = {
+    "zh": f"问题：天空是什么颜色？\n笔记：blue\n{_TOLD['zh']}",
+    "en": f"Question: What colour is the sky?\nNotes: 蓝色\n{_TOLD['en']}",
+}
+_NOTES: dict[Written, str] = {"zh": "笔记：", "en": "Notes: "}
 
 # A whole sentence is translated: asked to answer with it, the model sums up and loses its points.
 _TRANSLATE: dict[Written, str] = {
@@ -260,24 +328,26 @@ _TRANSLATE: dict[Written, str] = {
 
 def translation_messages(sentence: str, language: Written) -> list[Message]:
     """Asks for a sentence in another language."""
-    return _conversation(_TRANSLATE[language], (), fenced(sentence))
+    return _conversation(_TRANSLATE[language], "", fenced(sentence))
 
 
 def retelling_messages(question: str, claim: str, language: Written) -> list[Message]:
     """Asks for a sentence in the asker's language around a term."""
-    order, asked, told, form = _RETELL[language]
-    return _conversation(order, [(asked, told)], form.format(fenced(question), fenced(claim)))
+    asked = f"{QUESTION[language]}{fenced(question)}\n{_NOTES[language]}{fenced(claim)}"
+    return _conversation(_RETELL[language], _RETOLD[language], asked)
 
 
 def repeats_example(text: str) -> bool:
     """Whether a retelling is the one shown as an example."""
-    return any(told.rstrip("。.") in text for _, _, told, _ in _RETELL.values())
+    return any(told.rstrip("。.") in text for told in _TOLD.values())
 
 
-def _conversation(order: str, examples: Iterable[tuple[str, str]], asked: str) -> list[Message]:
-    shown = [
-        message
-        for question, answer in examples
-        for message in (Message("user", question), Message("assistant", answer))
-    ]
-    return [Message("system", order), *shown, Message("user", asked)]
+def _conversation(order: str, examples: str, asked: str, answered: int = 1) -> list[Message]:
+    """Instructions, examples, what is asked. Examples are parted by blank lines; the last
+    `answered` lines of each are the reply."""
+    messages = [Message("system", order)]
+    for example in filter(None, examples.strip().split("\n\n")):
+        lines = example.split("\n")
+        messages.append(Message("user", "\n".join(lines[:-answered])))
+        messages.append(Message("assistant", "\n".join(lines[-answered:])))
+    return [*messages, Message("user", asked)]

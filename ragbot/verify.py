@@ -72,6 +72,12 @@ class SavedAnswer(BaseModel):
     answer: str | None
     abstained: StrictBool | None = None
     citations: tuple[SavedCitation, ...]
+    related: tuple[SavedCitation, ...] = ()
+
+    @property
+    def quoted(self) -> tuple[SavedCitation, ...]:
+        """All that a marker may stand for: a refusal's may stand for what comes nearest."""
+        return (*self.citations, *(self.related if self.abstained else ()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +124,7 @@ def verdict(answers: Sequence[SavedAnswer], documents: Mapping[str, Document]) -
     ]
     return Verdict(
         answers=sum(saved.answer is not None for saved in answers),
-        quotes=sum(len(saved.citations) for saved in answers),
+        quotes=sum(len(saved.quoted) for saved in answers),
         problems=tuple(problems),
     )
 
@@ -129,7 +135,7 @@ def verdict(answers: Sequence[SavedAnswer], documents: Mapping[str, Document]) -
 def _quotes(
     number: int, saved: SavedAnswer, documents: Mapping[str, Document]
 ) -> Iterator[Problem]:
-    for citation in saved.citations:
+    for citation in saved.quoted:
         document = documents.get(citation.doc)
         if document is None:
             yield Problem(number, "missing", citation.marker, citation)
@@ -164,7 +170,7 @@ def _found(citation: SavedCitation, document: Document) -> Citation | None:
 
 def _markers(number: int, saved: SavedAnswer) -> Iterator[Problem]:
     used = {int(marker) for marker in _MARKER.findall(saved.answer or "")}
-    cited = Counter(citation.marker for citation in saved.citations)
+    cited = Counter(citation.marker for citation in saved.quoted)
     for marker in sorted({*used, *cited}):
         if marker not in cited:
             yield Problem(number, "uncited", marker)

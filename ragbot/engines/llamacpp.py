@@ -31,7 +31,7 @@ _POLL_SECONDS = 0.1
 
 # Prompts of one kind begin alike, with the same instructions and examples, and end with what is
 # asked. Each kind has a slot of its own, so that one does not push another's beginning out.
-_SLOTS = 4
+_SLOTS = 6
 _PROBABILITIES = 12  # alternatives told for a token
 
 # Stands for what is asked while only the beginning is read. No prompt's last message starts so.

@@ -73,6 +73,7 @@ class Record(BaseModel):
     queries: tuple[str, ...] = ()
     signals: dict[str, float] = {}
     citations: tuple[Cited, ...] = ()
+    related: tuple[Cited, ...] = ()
     retrieved: tuple[Found, ...] = ()
     prompt: tuple[Found, ...] = ()
     timings: dict[str, float] = {}

@@ -117,6 +117,7 @@ class Scorer:
                 "queries": answer.queries,
                 "signals": dict(answer.signals),
                 "citations": tuple(citations),
+                "related": tuple(self._cited(citation) for citation in answer.related),
                 "timings": asdict(answer.timings),
                 "scores": record.scores | scores | supported | self._opinion(answer),
                 "raw": answer.raw,
