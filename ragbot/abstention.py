@@ -17,10 +17,10 @@ from typing import TypedDict
 DATA = "abstention.json"
 
 SIGNALS = ("score", "margin", "log_none", "found", "copied", "proven", "checked", "across")
-"""Of the passages as they were read: the best one's retrieval score; how far the next one's is below
-it; the log probability that the generator says at once that they hold no answer; whether it gave one; the share of the sentence it
-copied that stands in them; whether its answer could be proven; the log odds that, read again beside
-that sentence alone, it answers; whether the question is in another language than they are."""
+"""Of the passages as they were read: the best one's retrieval score, and how far the next one's is
+below it; the log probability that the generator says at once that they hold no answer; whether it gave
+one; the share of the sentence it copied that stands in them; whether its answer could be proven; the
+log odds that, read again beside that sentence alone, it answers; whether languages differ."""
 
 
 class Weights(TypedDict):

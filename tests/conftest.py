@@ -70,10 +70,17 @@ def make_index(tmp_path: Path, encoder: FakeEncoder) -> Callable[..., Index]:
 
 
 @pytest.fixture
+def trusting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the generator says that it found counts as found, however signals are weighed."""
+    monkeypatch.setattr("ragbot.bot.probability", lambda signals: 0.9 if signals["found"] else 0.1)
+    monkeypatch.setattr("ragbot.bot.threshold", lambda: 0.5)
+
+
+@pytest.fixture
 def make_bot(
-    make_index: Callable[..., Index], encoder: FakeEncoder, engine: FakeEngine
+    make_index: Callable[..., Index], encoder: FakeEncoder, engine: FakeEngine, trusting: None
 ) -> Callable[..., RagBot]:
-    """A bot over some texts that answers with what is enqueued in `engine`."""
+    """A bot over some texts that answers with what is enqueued in `engine`, and trusts it."""
 
     def make(*texts: str, top_k: int = 3) -> RagBot:
         return RagBot(Retriever(make_index(*texts), encoder), lambda: engine, top_k=top_k)

@@ -6,17 +6,22 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ragbot.engines.base import TextStream
-from ragbot.text import fold
-from ragbot.types import Message, Usage
+from ragbot.prompts import ANSWER, NONE, SENTENCE, Written, checking_messages, written
+from ragbot.retriever import UNRELATED
+from ragbot.text import detect_language, fold
+from ragbot.types import Language, Message, Token, Usage
 
 
 class FakeEncoder:
-    """Texts that share pairs of characters are near each other. Counts what it encodes."""
+    """Texts that share pairs of characters are near each other, and none is farther from another
+    than e5 would have it. Counts what it encodes."""
 
     name = "fake"
     max_tokens = 200
@@ -46,42 +51,92 @@ class FakeEncoder:
             plain = fold(text).text
             for pair in [plain[i : i + 2] for i in range(max(1, len(plain) - 1))]:
                 digest = hashlib.sha256(pair.encode()).digest()
-                vectors[row, int.from_bytes(digest[2:4], "big") % self.dimension] += (
-                    1 if digest[1] % 2 else 0.5
-                )
-        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-        result: NDArray[np.float32] = (vectors / np.maximum(norms, 1e-9)).astype(np.float32)
-        return result
+                place = int.from_bytes(digest[2:4], "big") % (self.dimension - 1)
+                vectors[row, 1 + place] += 1 if digest[1] % 2 else 0.5
+        vectors *= np.sqrt(1 - UNRELATED) / np.linalg.norm(vectors, axis=1, keepdims=True)
+        vectors[:, 0] = np.sqrt(UNRELATED)
+        return vectors
+
+
+CHECKING = [checking_messages("", "", "", said)[0] for said in get_args(Written)]
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a model writes, with its first tokens and what else was likely in their place."""
+
+    text: str
+    opening: tuple[Token, ...] = ()
+
+
+def reading(sentence: str, answer: str, *, none: float | None = None) -> Reply:
+    """A reading as the engine's grammar has it, in the sentence's language.
+
+    `sentence` may be several on a line each. `none` is the log probability of saying at once that
+    there is no answer, where the engine tells any.
+    """
+    said: Written = written(detect_language(sentence + answer))
+    copied = "\n".join(SENTENCE[said] + line for line in sentence.split("\n"))
+    text = f"{copied}\n{ANSWER[said]}{answer}"
+    if none is None:
+        return Reply(text)
+    first = Token(sentence[:1], {sentence[:1]: -0.1, NONE[said]: none})
+    return Reply(text, (Token(SENTENCE[said].strip(), {}), first))
+
+
+def nothing(language: Language = "zh-Hant", *, none: float | None = None) -> Reply:
+    """The reading of a text that holds no answer."""
+    word = NONE[written(language)]
+    return reading(word, word, none=none)
 
 
 class FakeEngine:
-    """Answers with the replies that were enqueued, a few characters a piece; keeps the prompts."""
+    """Answers with the replies that were enqueued, a few characters a piece; keeps the prompts.
+
+    In the course of one question replies are taken in this order: the follow-up as a question that
+    stands alone, the question's translation, a reading or two, a retelling of each sentence. Whether
+    a reading is right is asked besides: always `check`, and kept in `checks`.
+    """
 
     name = "fake"
 
     def __init__(self) -> None:
-        self.replies: list[str | Exception] = []
+        self.replies: list[str | Reply | Exception] = []
         self.prompts: list[Sequence[Message]] = []
+        self.forms: list[str] = []
+        self.check: str | Reply = "是"
+        self.checks: list[Sequence[Message]] = []
         self.stopped_early = False
 
-    def enqueue(self, *replies: str | Exception) -> FakeEngine:
+    def enqueue(self, *replies: str | Reply | Exception) -> FakeEngine:
         self.replies += replies
         return self
 
     def stream(
-        self, messages: Sequence[Message], *, max_tokens: int, cancel: threading.Event | None = None
+        self,
+        messages: Sequence[Message],
+        *,
+        max_tokens: int,
+        cancel: threading.Event | None = None,
+        form: str = "",
     ) -> TextStream:
-        self.prompts.append(messages)
-        reply = self.replies.pop(0)
+        if messages[0] in CHECKING:
+            self.checks.append(messages)
+            reply: str | Reply | Exception = self.check
+        else:
+            self.prompts.append(messages)
+            self.forms.append(form)
+            reply = self.replies.pop(0)
         if isinstance(reply, Exception):
             raise reply
+        reply = Reply(reply) if isinstance(reply, str) else reply
         finished = False
         try:
-            for at in range(0, len(reply), 3):
+            for at in range(0, len(reply.text), 3):
                 if cancel and cancel.is_set():
                     break
-                yield reply[at : at + 3]
+                yield reply.text[at : at + 3]
             finished = not (cancel and cancel.is_set())
         finally:
             self.stopped_early = not finished
-        return Usage(sum(len(m.content) for m in messages), len(reply))
+        return Usage(sum(len(m.content) for m in messages), len(reply.text), reply.opening)

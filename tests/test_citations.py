@@ -3,10 +3,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from ragbot.citations import Citer, Evidence, gather, stream_sentences, strip_markers
+from ragbot.citations import Citer, strip_markers
+from ragbot.evidence import gather
 from ragbot.types import Chunk, Hit, Language
 
 SOURCE_1 = "華為3月對外宣告組建醫療衛生軍團，概念股飆升。自2023年開打的競賽更上一層樓。"
@@ -32,81 +31,30 @@ def citer(
 
 
 @pytest.mark.parametrize(
-    ("marked", "plain", "numbers"),
+    ("marked", "plain"),
     [
-        ("fact [1].", "fact.", [1]),
-        ("fact[1][2]", "fact", [1, 2]),
-        ("fact [1, 2]", "fact", [1, 2]),
-        ("fact [1-3]", "fact", [1, 2, 3]),
-        ("事實【1】", "事實", [1]),
-        ("事實［1］", "事實", [1]),
-        ("事實[资料2]", "事實", [2]),
-        ("事實[資料 2、3]", "事實", [2, 3]),
-        ("事實（資料2）", "事實", [2]),
-        ("fact (source 3)", "fact", [3]),
-        ("fact [Source: 3]", "fact", [3]),
-        ("fact [^4^]", "fact", [4]),
-        ("fact [0]", "fact", [0]),
-        ("fact [99]", "fact", [99]),
-        ("none at all", "none at all", []),
-        ("a year (2023) stays", "a year (2023) stays", []),
-        ("[sic] stays", "[sic] stays", []),
+        ("fact [1].", "fact."),
+        ("fact[1][2]", "fact"),
+        ("fact [1, 2]", "fact"),
+        ("fact [1-3]", "fact"),
+        ("fact [1-999999999]", "fact"),
+        ("事實【1】", "事實"),
+        ("事實［1］", "事實"),
+        ("事實[资料2]", "事實"),
+        ("事實[資料 2、3]", "事實"),
+        ("事實（資料2）", "事實"),
+        ("fact (source 3)", "fact"),
+        ("fact [Source: 3]", "fact"),
+        ("fact [^4^]", "fact"),
+        ("fact [0]", "fact"),
+        ("fact [99]", "fact"),
+        ("none at all", "none at all"),
+        ("a year (2023) stays", "a year (2023) stays"),
+        ("[sic] stays", "[sic] stays"),
     ],
 )
-def test_markers_are_taken_out_whatever_their_form(
-    marked: str, plain: str, numbers: list[int]
-) -> None:
-    assert strip_markers(marked) == (plain, numbers)
-
-
-def test_a_huge_range_does_not_fill_the_memory() -> None:
-    assert len(strip_markers("x [1-999999999]")[1]) < 100
-
-
-@pytest.mark.parametrize(
-    ("written", "expected"),
-    [
-        ("一句。[1]兩句。[2]", ["一句。[1]", "兩句。[2]"]),
-        ("一句[1]。兩句[2]。", ["一句[1]。", "兩句[2]。"]),
-        (
-            "It is 3.5 miles. [1] Then Dr. Lee left. [2]",
-            ["It is 3.5 miles. [1]", "Then Dr. Lee left. [2]"],
-        ),
-        ("no stop", ["no stop"]),
-        ("", []),
-    ],
-)
-@pytest.mark.parametrize("size", [1, 2, 5, 100])
-def test_sentences_come_out_of_a_stream_whole(written: str, expected: list[str], size: int) -> None:
-    pieces = [written[at : at + size] for at in range(0, len(written), size)]
-    assert list(stream_sentences(pieces)) == expected
-
-
-def test_a_sentence_is_given_as_soon_as_the_next_begins() -> None:
-    given_out = []
-
-    def pieces() -> list[str]:
-        yield_order = []
-        for piece in ("甲說了。", "乙", "也說了。"):
-            yield_order.append(piece)
-        return yield_order
-
-    for sentence in stream_sentences(iter(pieces())):
-        given_out.append(sentence)
-        break
-    assert given_out == ["甲說了。"]
-
-
-@given(st.lists(st.sampled_from(["一句。", "[1]", "【2", "】", "Dr. ", "end. ", "x", "\n", "3.5"])))
-def test_a_stream_loses_nothing(pieces: list[str]) -> None:
-    whole = "".join("".join(stream_sentences(pieces)).split())
-    assert whole == "".join("".join(pieces).split())
-
-
-def test_evidence_is_a_slice_of_the_document() -> None:
-    first = gather(hits(SOURCE_1))[0]
-    assert first.text == "華為3月對外宣告組建醫療衛生軍團，概念股飆升。"
-    assert (first.start, first.end) == (100, 100 + len(first.text))
+def test_markers_are_taken_out_whatever_their_form(marked: str, plain: str) -> None:
+    assert strip_markers(marked) == plain
 
 
 def test_a_supported_sentence_gets_the_marker_of_its_quotation() -> None:
@@ -120,6 +68,31 @@ def test_the_models_own_marker_does_not_decide() -> None:
     shown = citer(SOURCE_1, SOURCE_2)
     shown.cite("華為在3月宣告組建醫療衛生軍團。[2]")
     assert shown.citations[0].paragraph == 1
+
+
+def test_what_was_copied_decides_between_two_that_say_it() -> None:
+    texts = ("蘋果一斤五元。", "蘋果一斤五元，在市場。")
+    for hinted in (0, 1):
+        shown = citer(*texts)
+        assert shown.cite("蘋果一斤五元。", {hinted}) == "蘋果一斤五元。[1]"
+        assert shown.citations[0].paragraph == hinted + 1
+
+
+def test_what_was_copied_proves_nothing_by_itself() -> None:
+    shown = citer(SOURCE_1, SOURCE_2)
+    assert shown.cite("烤雞是健康又美味的晚餐。", {0, 1, 2}) is None
+
+
+def test_what_is_proven_is_cited_when_it_is_told() -> None:
+    shown = citer(SOURCE_1, language="en")
+    shown.language, shown.retell = "zh-Hant", lambda claim: f"<{claim}>"
+    proven = shown.prove("华为在3月宣告组建医疗卫生军团。")
+    assert proven is not None and shown.citations == []
+    claim, proof = proven
+    assert claim == "華為在3月宣告組建醫療衛生軍團。"
+    assert shown.tell(claim, proof) == f"<{claim}>[1]"
+    assert shown.markers([*proof, *proof, shown.evidence[1]]) == "[1][2]"
+    assert [c.marker for c in shown.citations] == [1, 2]
 
 
 def test_markers_count_in_order_of_appearance_and_come_again() -> None:
@@ -201,11 +174,6 @@ def test_a_sentence_that_joins_two_facts_cites_both() -> None:
 
 def test_no_evidence_no_sentence() -> None:
     assert citer().cite("任何話。") is None
-
-
-def test_evidence_compares_by_value() -> None:
-    hit = hits(SOURCE_1)[0]
-    assert Evidence(0, hit, 1, 2) == Evidence(0, hit, 1, 2)
 
 
 def test_a_heading_without_a_word_of_its_own_is_no_sentence() -> None:

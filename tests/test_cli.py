@@ -15,10 +15,11 @@ import pytest
 from ragbot.chat import Chat
 from ragbot.config import default_cache, load_config
 from ragbot.doctor import examine
+from ragbot.text import to_language
 from tests.conftest import ARTICLE
-from tests.fakes import FakeEngine
+from tests.fakes import FakeEngine, nothing, reading
 from tests.test_bot import ARTICLE as TEXT
-from tests.test_bot import MakeBot
+from tests.test_bot import BAICHUAN, MakeBot
 
 
 def ragbot(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -190,17 +191,22 @@ def chat(make_bot: MakeBot) -> Chat:
     return Chat(make_bot(TEXT))
 
 
+TOLD = reading(BAICHUAN, "百川智能把資源集中投向醫療。")
+
+
 def test_a_chat_remembers_and_forgets(
     chat: Chat, engine: FakeEngine, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    engine.enqueue("百川智能把資源集中投向醫療。", "資料未提及", "資料未提及")
+    engine.enqueue(TOLD, "百川智能还做了什么？", nothing())
     assert chat.handle("百川智能做了什麼？")
     assert "百川智能把資源集中投向醫療。[1]" in capsys.readouterr().out
     chat.handle("還有呢？")
-    assert len(engine.prompts[1]) == 4
+    assert len(engine.prompts) == 3, "the follow-up was rewritten"
+    assert "百川智能做了什么" in to_language(engine.prompts[1][-1].content, "zh-Hans")
     chat.handle("/reset")
+    engine.enqueue(nothing())
     chat.handle("還有呢？")
-    assert len(engine.prompts[2]) == 2
+    assert len(engine.prompts) == 4 and engine.replies == []
 
 
 def test_a_chat_shows_its_sources_and_is_saved(
@@ -208,7 +214,7 @@ def test_a_chat_shows_its_sources_and_is_saved(
 ) -> None:
     chat.handle("/sources")
     assert "no cited answer" in capsys.readouterr().err
-    engine.enqueue("百川智能把資源集中投向醫療。")
+    engine.enqueue(TOLD)
     chat.handle("百川智能做了什麼？")
     chat.handle("/sources")
     shown = capsys.readouterr().out
@@ -230,7 +236,7 @@ def test_a_chat_ends_and_explains_itself(chat: Chat, capsys: pytest.CaptureFixtu
 def test_markup_in_a_document_is_text(
     make_bot: MakeBot, engine: FakeEngine, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    engine.enqueue("價格是[bold]五元[/bold]。")
+    engine.enqueue(reading("價格是[bold]五元[/bold]。", "價格是[bold]五元[/bold]。"))
     talk = Chat(make_bot("價格是[bold]五元[/bold]。[red]"))
     talk.handle("價格是多少？")
     talk.handle("/sources")
@@ -258,7 +264,10 @@ def test_the_article_says_march(question: str, language: str, march: str) -> Non
         "language",
         "answer",
         "abstained",
+        "confidence",
         "citations",
+        "related",
+        "queries",
         "passages",
         "timings",
     ]

@@ -28,7 +28,7 @@ from ragbot.evaluation.run import Evaluation, Plan
 from ragbot.evaluation.scoring import Judges
 from ragbot.types import Hit
 from tests.conftest import ARTICLE, SHARED, needs_shared
-from tests.fakes import FakeEngine
+from tests.fakes import FakeEngine, Reply, nothing, reading
 from tests.test_cli import ragbot, refused
 
 MakeBot = Callable[..., RagBot]
@@ -44,7 +44,9 @@ ASKED: list[dict[str, Any]] = [
     {"id": "b", "type": "fact", "question": "香蕉一斤賣多少元？", "gold_paragraphs": [2], "must_include": [["22"]]},
     {"id": "c", "type": "none", "question": "芒果一斤賣多少元？", "answerable": False},
 ]  # fmt: skip
-RIGHT = "蘋果一斤賣31元。", "香蕉一斤賣22元。", "資料未提及"
+APPLES, BANANAS = (reading(said, said) for said in ("蘋果一斤賣31元。", "香蕉一斤賣22元。"))
+NOTHING = nothing()
+RIGHT = APPLES, BANANAS, NOTHING
 
 
 @pytest.fixture
@@ -60,7 +62,7 @@ def evaluation(questions: Path, make_bot: MakeBot, engine: FakeEngine) -> Callab
     """An evaluation of the three questions over a price list, of which the replies are given."""
 
     def make(
-        *replies: str | Exception, texts: tuple[str, ...] = (PRICES,), **plan: Any
+        *replies: Reply | str | Exception, texts: tuple[str, ...] = (PRICES,), **plan: Any
     ) -> Evaluation:
         engine.enqueue(*replies)
         config = load_config({"corpus": questions.parent / "texts", "top_k": 3})
@@ -234,9 +236,7 @@ def test_noise_is_drawn_by_the_seed(evaluation: Make, tmp_path: Path) -> None:
 
 
 def test_without_gold_only_a_refusal_is_right(evaluation: Make, tmp_path: Path) -> None:
-    bare = evaluation(
-        "資料未提及", "資料未提及", "資料未提及", conditions=Conditions(remove_gold=True)
-    )
+    bare = evaluation(NOTHING, NOTHING, NOTHING, conditions=Conditions(remove_gold=True))
     summary = conduct(bare, Output(tmp_path / "run"), silent)
     assert summary["abstention"]["recall"] == 1
     assert summary["answer"]["accuracy"] is None
@@ -248,7 +248,7 @@ def test_without_gold_only_a_refusal_is_right(evaluation: Make, tmp_path: Path) 
 def test_each_question_can_be_asked_with_and_without_its_gold(
     evaluation: Make, tmp_path: Path
 ) -> None:
-    replies = (RIGHT[0], "資料未提及", RIGHT[1], "資料未提及", "資料未提及")
+    replies = (APPLES, NOTHING, BANANAS, NOTHING, NOTHING)
     both = evaluation(*replies, conditions=Conditions(also_removed=True))
     summary = conduct(both, Output(tmp_path / "run"), silent)
     ids = [row["id"] for row in kept(tmp_path / "run")]
@@ -275,8 +275,8 @@ def test_gold_is_hidden_behind_the_readers_reranker(evaluation: Make, tmp_path: 
 @pytest.fixture
 def two_runs(evaluation: Make, tmp_path: Path) -> tuple[Path, Path]:
     a, b = tmp_path / "first", tmp_path / "second"
-    conduct(evaluation("蘋果一斤賣31元。", "資料未提及", "資料未提及"), Output(a), silent)
-    conduct(evaluation("資料未提及", "香蕉一斤賣22元。", "資料未提及"), Output(b), silent)
+    conduct(evaluation(APPLES, NOTHING, NOTHING), Output(a), silent)
+    conduct(evaluation(NOTHING, BANANAS, NOTHING), Output(b), silent)
     return a, b
 
 

@@ -117,6 +117,37 @@ def test_documents_keep_all_they_had(encoder: FakeEncoder, tmp_path: Path) -> No
     assert opened.chunks == tuple(chunks)
 
 
+@pytest.mark.parametrize(
+    ("texts", "languages"),
+    [
+        (["華為組建軍團。\n股市飆升。"], {"zh-Hant"}),
+        (["华为组建军团。"], {"zh-Hans"}),
+        (["Huawei founded a corps."], {"en"}),
+        (["華為組建軍團。", "华为组建军团。"], {"zh-Hans"}),  # both are searched alike
+        (["華為組建軍團。", "Huawei founded a corps."], {"zh-Hant", "en"}),
+        (["華為組建軍團。\nHuawei founded a corps."], {"zh-Hant", "en"}),
+        (["華為OpenAI組建GPT軍團。"], {"zh-Hant"}),
+        (
+            ["\n".join(["華為組建軍團。"] * 30) + "\nHuawei OpenAI GPT"],
+            {"zh-Hant"},
+        ),  # a line of names
+        (["\n".join(["華為組建軍團。"] * 30), "Huawei founded a corps."], {"zh-Hant", "en"}),
+    ],
+)
+def test_the_languages_of_the_documents(
+    make_index: MakeIndex, texts: list[str], languages: set[str]
+) -> None:
+    assert make_index(*texts).languages == languages
+
+
+def test_the_languages_of_many_documents_are_read_off_a_sample(
+    make_index: MakeIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ragbot.index._SAMPLE", 5)
+    index = make_index(*["華為組建軍團。"] * 20, *["Huawei founded a corps."] * 20)
+    assert index.languages == {"zh-Hant", "en"}
+
+
 # --- lexical ---------------------------------------------------------------------------------
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from ragbot.evaluation.command import Output, conduct, show_comparison
 from ragbot.evaluation.conditions import Conditions
-from tests.test_evaluation import RIGHT, Make, evaluation, questions, silent, two_runs
+from tests.test_evaluation import NOTHING, RIGHT, Make, evaluation, questions, silent, two_runs
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -66,7 +66,7 @@ def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
 @pytest.fixture
 def report(evaluation: Make, tmp_path: Path) -> Path:
     """Of three questions the second is wrong, and its text would like to be markup."""
-    replies = (RIGHT[0], "資料未提及", RIGHT[2])
+    replies = (RIGHT[0], NOTHING, RIGHT[2])
     conduct(evaluation(*replies), Output(tmp_path / "run"), silent)
     return tmp_path / "run" / "report.html"
 
@@ -150,7 +150,7 @@ def test_a_comparison_shows_what_flipped(
 def test_what_was_not_measured_is_left_out(
     evaluation: Make, tmp_path: Path, visit: Callable[..., Page], plan: dict[str, Any]
 ) -> None:
-    conduct(evaluation(*["資料未提及"] * 3, **plan), Output(tmp_path / "run"), silent)
+    conduct(evaluation(*[NOTHING] * 3, **plan), Output(tmp_path / "run"), silent)
     page = visit(tmp_path / "run" / "report.html")
     assert "NaN" not in page.locator("main").inner_text()
     assert "undefined" not in page.locator("main").inner_text()

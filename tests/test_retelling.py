@@ -5,10 +5,10 @@ from collections.abc import Callable
 import pytest
 
 from ragbot.bot import RagBot
-from ragbot.prompts import NO_ANSWER
+from ragbot.phrases import refuses
 from ragbot.retelling import messages, retold
 from ragbot.types import Language
-from tests.fakes import FakeEngine
+from tests.fakes import FakeEngine, reading
 
 MakeBot = Callable[..., RagBot]
 WHICH = "Which hospital worked with Huawei?"
@@ -84,49 +84,95 @@ def test_a_number_of_the_question_may_be_repeated() -> None:
     )
 
 
+RUIJIN = "華為和上海瑞金醫院合作做出RuiPath。"
+MINDRAY = "邁瑞醫療與騰訊攜手開發重症醫療大模型。"
+
+
 def test_an_english_question_over_a_chinese_text_is_answered_in_english_and_proven_in_chinese(
     make_bot: MakeBot, engine: FakeEngine
 ) -> None:
-    engine.enqueue("上海瑞金醫院", "It was Shanghai Ruijin Hospital.")
-    answer = make_bot("華為和上海瑞金醫院合作做出RuiPath。").ask(WHICH)
+    engine.enqueue(
+        "哪家医院与华为合作？", reading(RUIJIN, "上海瑞金医院"), "It was Shanghai Ruijin Hospital."
+    )
+    answer = make_bot(RUIJIN).ask(WHICH)
     assert answer.answer == "It was Shanghai Ruijin Hospital (上海瑞金醫院).[1]"
     assert answer.language == "en"
-    assert answer.citations[0].quote == "華為和上海瑞金醫院合作做出RuiPath。"
-    order = engine.prompts[0]
-    assert "繁體中文" in order[0].content and WHICH in order[-1].content
+    assert answer.citations[0].quote == RUIJIN
+    translating, asked, retelling = engine.prompts
+    assert translating[-1].content == WHICH
+    assert "原句" in asked[0].content or "中文" in asked[0].content
+    assert WHICH in asked[-1].content and WHICH in retelling[-1].content
 
 
 def test_a_chinese_question_over_an_english_text_is_answered_in_its_script(
     make_bot: MakeBot, engine: FakeEngine
 ) -> None:
-    engine.enqueue("Ruijin Hospital", "华为与瑞金医院合作。")
-    answer = make_bot("Huawei built it together with Ruijin Hospital in Shanghai.").ask(
-        "華為與哪家醫院合作？"
+    text = "Huawei built it together with Ruijin Hospital in Shanghai."
+    engine.enqueue(
+        "Which hospital worked with Huawei?",
+        reading(text, "Ruijin Hospital"),
+        "华为与瑞金医院合作。",
     )
+    answer = make_bot(text).ask("華為與哪家醫院合作？")
     assert answer.answer == "華為與瑞金醫院合作（Ruijin Hospital）。[1]"
+    assert answer.citations[0].quote == text
 
 
 def test_what_is_not_proven_in_the_source_is_not_retold(
     make_bot: MakeBot, engine: FakeEngine
 ) -> None:
-    engine.enqueue("北京協和醫院", NO_ANSWER["zh-Hant"])
-    answer = make_bot("華為和上海瑞金醫院合作做出RuiPath。").ask(WHICH)
+    engine.enqueue("哪家医院？", reading("北京的醫院很多很大。", "北京協和醫院"), "It was Peking.")
+    answer = make_bot(RUIJIN).ask(WHICH)
     assert answer.abstained and answer.language == "en"
     assert len(engine.prompts) == 2
 
 
+def test_a_sentence_that_answers_by_itself_is_retold_too(
+    make_bot: MakeBot, engine: FakeEngine
+) -> None:
+    told = "Huawei made RuiPath together with Ruijin Hospital in Shanghai."
+    engine.enqueue("哪家医院？", reading(RUIJIN, "北京協和醫院"), told)
+    answer = make_bot(RUIJIN).ask(WHICH)
+    assert answer.answer.startswith(told.rstrip(".")) and answer.answer.endswith("[1]")
+    assert RUIJIN.rstrip("。") in engine.prompts[2][-1].content
+
+
 def test_each_sentence_is_retold_with_its_own_marker(make_bot: MakeBot, engine: FakeEngine) -> None:
-    text = "華為和上海瑞金醫院合作做出RuiPath。\n邁瑞醫療與騰訊攜手開發重症醫療大模型。"
     engine.enqueue(
-        "上海瑞金醫院和華為合作。邁瑞醫療與騰訊合作。",
+        "谁和谁合作？",
+        reading(f"{RUIJIN}\n{MINDRAY}", "上海瑞金醫院和華為合作。邁瑞醫療與騰訊合作。"),
         "Ruijin Hospital worked with Huawei.",
         "Mindray worked with Tencent.",
     )
-    answer = make_bot(text).ask("Who worked with whom?")
+    answer = make_bot(f"{RUIJIN}\n{MINDRAY}").ask("Who worked with whom?")
     assert answer.answer == (
         "Ruijin Hospital worked with Huawei (上海瑞金醫院和華為合作).[1]"
         " Mindray worked with Tencent (邁瑞醫療與騰訊合作).[2]"
     )
+
+
+@pytest.mark.parametrize(
+    ("written", "refusal"),
+    [
+        ("无", True),
+        ("「無」。", True),
+        ("None.", True),
+        ("資料中沒有提到。", True),
+        ("文章未说明原因。", True),
+        ("無法確定。", True),
+        ("The text does not mention it.", True),
+        ("The sources do not say.", True),
+        ("It is not stated in the article.", True),
+        ("There is no information on that.", True),
+        ("", False),
+        ("無人機在2019年問世。", False),
+        ("文章在2019年發表。", False),
+        ("Nonetheless it was built.", False),
+        ("The text was written in 1974.", False),
+    ],
+)
+def test_what_counts_as_a_refusal(written: str, refusal: bool) -> None:
+    assert refuses(written) == refusal
 
 
 def test_a_term_is_told_in_a_sentence_and_a_sentence_is_translated() -> None:

@@ -42,13 +42,28 @@ def test_words_in_common_help_but_do_not_overrule() -> None:
 def test_more_phrasings_count_by_their_best(
     make_index: Callable[..., Index], encoder: FakeEncoder
 ) -> None:
-    index = make_index(*TEXTS)
-    plain = Retriever(index, encoder).search("完全無關", limit=1)
-    expanded = Retriever(index, encoder, expand=lambda q: ["今天天氣晴朗。"]).search(
-        "完全無關", limit=1
-    )
-    assert expanded[0].text == TEXTS[2]
-    assert expanded[0].score > plain[0].score
+    retriever = Retriever(make_index(*TEXTS), encoder)
+    plain = {hit.text: hit.score for hit in retriever.search("華為的軍團", limit=3)}
+    other = {hit.text: hit.score for hit in retriever.search(TEXTS[2], limit=3)}
+    both = retriever.search("華為的軍團", limit=3, phrasings=[TEXTS[2], "完全無關"])
+    assert both[0].text == TEXTS[2]
+    for hit in both[:2]:
+        assert hit.score == max(plain[hit.text], other[hit.text])
+    assert [hit.rank for hit in both] == [1, 2, 3]
+
+
+def test_the_reranker_is_asked_the_question_itself(
+    make_index: Callable[..., Index], encoder: FakeEncoder
+) -> None:
+    asked = []
+
+    def rerank(question: str, hits: Sequence[Hit]) -> Sequence[Hit]:
+        asked.append(question)
+        return hits
+
+    retriever = Retriever(make_index(*TEXTS), encoder, rerank=rerank)
+    retriever.search("Huawei", limit=1, phrasings=["華為"])
+    assert asked == ["Huawei"]
 
 
 def test_a_reranker_has_the_last_word(
@@ -70,7 +85,7 @@ def test_one_reranker_after_another(make_index: Callable[..., Index], encoder: F
     def second_first(question: str, hits: Sequence[Hit]) -> Sequence[Hit]:
         return [hits[1], hits[0], *hits[2:]]
 
-    plain = Retriever(make_index(*TEXTS), encoder, expand=lambda question: ["天氣"])
+    plain = Retriever(make_index(*TEXTS), encoder)
     a, b, c = (hit.text for hit in plain.search("華為", limit=3))
     both = plain.then(backwards).then(second_first)
     assert [hit.text for hit in both.search("華為", limit=3)] == [b, c, a]
@@ -81,3 +96,20 @@ def test_asking_for_more_than_there_is(
     make_index: Callable[..., Index], encoder: FakeEncoder
 ) -> None:
     assert len(Retriever(make_index(*TEXTS), encoder).search("華為", limit=50)) == 3
+
+
+def test_the_sentences_that_bear_on_a_question_come_in_reading_order(
+    make_index: Callable[..., Index], encoder: FakeEncoder
+) -> None:
+    index = make_index("開頭。百度收購了公司。\n華為組建軍團。華為投資醫療。別的。", "天氣晴朗。")
+    retriever = Retriever(index, encoder)
+    hits = retriever.search("華為", limit=3)
+    (best,) = retriever.focus("華為組建軍團", hits, limit=1)
+    assert best.text == "華為組建軍團。"
+    found = retriever.focus("華為組建投資", hits, limit=2)
+    assert [hit.text for hit in found] == ["華為組建軍團。", "華為投資醫療。"]
+    for hit in found:
+        assert index.documents[hit.doc].text[hit.start : hit.end] == hit.text
+        assert hit.paragraph == 2
+    assert len(retriever.focus("華為", hits, limit=99)) == 6
+    assert retriever.focus("華為", [], limit=9) == []

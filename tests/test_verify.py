@@ -16,7 +16,7 @@ from ragbot.errors import ConfigError, CorpusError
 from ragbot.evaluation.records import Cited, Record
 from ragbot.types import Document
 from ragbot.verify import SavedAnswer, read_answers, verdict, verdict_on
-from tests.fakes import FakeEngine
+from tests.fakes import FakeEngine, nothing, reading
 
 FIRST, SECOND = "蘋果一斤賣31元。香蕉一斤賣22元。", "Pears cost 40. Plums cost 50."
 APPLES = {
@@ -135,14 +135,57 @@ def test_markers_and_citations_belong_together(
     assert states(documents, **changed) == expected
 
 
+REFUSED = {"answer": "沒有提到。最接近的內容見[1]。", "abstained": True, "citations": []}
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({"related": [APPLES]}, []),
+        ({"related": [without_offsets(APPLES)]}, []),
+        ({"related": [APPLES], "answer": "[1][2]", "citations": [PLUMS]}, []),
+        # Its quote has to stand, too, and its marker to be there.
+        ({"related": [APPLES | {"start": 1, "end": 10}]}, [(1, "moved")]),
+        ({"related": [APPLES | {"quote": "桃"}]}, [(1, "changed")]),
+        ({"related": [APPLES | {"doc": "b.txt"}]}, [(1, "missing")]),
+        ({"related": [PLUMS]}, [(1, "uncited"), (2, "unused")]),
+        ({"related": [APPLES], "answer": "沒有提到。"}, [(1, "unused")]),
+        ({"related": [APPLES, APPLES]}, [(1, "repeated")]),
+        ({"related": [APPLES], "citations": [APPLES]}, [(1, "repeated")]),
+        ({}, [(1, "uncited")]),
+        # What only comes near proves no answer.
+        ({"related": [APPLES], "abstained": False}, [(1, "uncited")]),
+        ({"related": [APPLES], "abstained": None}, [(1, "uncited")]),
+    ],
+)
+def test_a_refusal_may_name_what_comes_nearest(
+    documents: dict[str, Document], changed: dict[str, Any], expected: list[tuple[int, str]]
+) -> None:
+    assert states(documents, **{**REFUSED, **changed}) == expected
+
+
+def test_the_quotes_of_refusals_count(documents: dict[str, Document]) -> None:
+    refusal = SavedAnswer.model_validate({**REFUSED, "related": [APPLES | {"quote": "桃"}]})
+    found = verdict([refusal, SavedAnswer.model_validate(SAVED)], documents)
+    assert (found.answers, found.quotes, found.fallen) == (2, 3, 1)
+
+
 def test_what_the_bot_answers_stands(
     make_bot: Callable[..., RagBot], engine: FakeEngine, tmp_path: Path, saved: Callable[..., Path]
 ) -> None:
-    engine.enqueue("蘋果一斤賣31元。", "資料未提及", "資料未提及")
     bot = make_bot(f"{FIRST}\n{SECOND}")
-    answers = [console.answer_json(bot.ask(asked)) for asked in ("蘋果多少錢？", "芒果多少錢？")]
+    told = reading("蘋果一斤賣31元。", "蘋果一斤賣31元。")
+    answers = []
+    for question, *replies in (
+        ("蘋果一斤賣多少？", "How much are apples?", told),
+        ("蘋果一斤賣31元是去年嗎？", "Was it last year?", nothing(), nothing("en")),
+        ("你好嗎？", "How are you?", nothing(), nothing("en")),
+    ):
+        engine.replies = [*replies]
+        answers.append(console.answer_json(bot.ask(question)))
+    assert [(len(a["citations"]), len(a["related"])) for a in answers] == [(1, 0), (0, 1), (0, 0)]
     found = verdict_on(saved(json.dumps(answers)), tmp_path / "texts")
-    assert (found.answers, found.quotes, found.problems) == (2, 1, ())
+    assert (found.answers, found.quotes, found.problems) == (3, 2, ())
 
 
 def test_the_records_of_an_evaluation_are_answers(folder: Path, saved: Callable[..., Path]) -> None:
@@ -210,6 +253,8 @@ def citing(**change: Any) -> str:
         (citing(quote=["x"]), "citations.0.quote: "),
         (citing(quote="\ud800"), "citations.0.quote: "),
         (citing(doc="\ud800"), "citations.0.doc: "),
+        (json.dumps({**SAVED, "related": 5}), "related: "),
+        (json.dumps({**SAVED, "related": [APPLES | {"marker": 0}]}), "related.0.marker: "),
     ],
 )  # fmt: skip
 def test_what_is_no_answer_is_one_sentence_with_a_remedy(
