@@ -18,9 +18,10 @@ DATA = "abstention.json"
 
 SIGNALS = ("score", "margin", "log_none", "found", "copied", "proven", "checked", "across")
 """Of the passages as they were read: the best one's retrieval score, and how far the next one's is
-below it; the log probability that the generator says at once that they hold no answer; whether it gave
-one; the share of the sentence it copied that stands in them; whether its answer could be proven; the
-log odds that, read again beside that sentence alone, it answers; whether languages differ."""
+below it; the log probability that the generator says at once that they hold no answer; whether it
+gave one; the share of the sentence it copied that stands in them; whether its answer could be
+proven; the log odds that, read again beside that sentence alone, it answers; whether the question
+is in another language."""
 
 
 class Weights(TypedDict):

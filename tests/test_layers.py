@@ -88,7 +88,8 @@ def test_imports_go_down_only(path: Path) -> None:
 def test_every_file_says_what_it_is_for_and_stays_small(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert ast.get_docstring(ast.parse(text)), "the file does not say what it is for"
-    assert len(text.splitlines()) <= 300
+    # Examples in prompts stand a line each, as the model is shown them.
+    assert len(text.splitlines()) <= (400 if home(path) == "prompts" else 300)
 
 
 def loaded(code: str) -> set[str]:
