@@ -16,12 +16,11 @@ from typing import TypedDict
 
 DATA = "abstention.json"
 
-SIGNALS = ("score", "margin", "log_none", "found", "copied", "proven", "checked", "across")
+SIGNALS = ("score", "margin", "log_none", "proven", "checked", "across")
 """Of the passages as they were read: the best one's retrieval score, and how far the next one's is
-below it; the log probability that the generator says at once that they hold no answer; whether it
-gave one; the share of the sentence it copied that stands in them; whether its answer could be
-proven; the log odds that, read again beside that sentence alone, it answers; whether the question
-is in another language."""
+below it; the log probability that the generator says at once that they hold no answer; whether its
+answer could be proven; the log odds that, read again beside the sentence it is from alone, it
+answers; whether the question is in another language."""
 
 
 class Weights(TypedDict):

@@ -202,8 +202,6 @@ class RagBot:
             "score": look[0].score,
             "margin": look[0].score - inquiry.next_score(look[0]),
             "log_none": reading.log_none,
-            "found": float(bool(reading.answer)),
-            "copied": share,
             "proven": float(bool(proven)),
             "checked": checked,
             "across": float(foreign),

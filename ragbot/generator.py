@@ -96,8 +96,18 @@ class Generator:
         """A claim in the asker's language: as it is if it is in it already."""
         if not across(detect_language(claim), language):
             return claim
-        messages = retelling.messages(question, claim, language)
-        return retelling.retold(self._all(messages, self._max_tokens), question, claim, language)
+        ways = [retelling.messages(question, claim, language)]
+        if retelling.is_term(
+            claim
+        ):  # short sentences pass for terms, too, and are translated better
+            ways.append(prompts.translation_messages(claim, prompts.written(language)))
+        told = quoted = retelling.quoted(claim, language)
+        for messages in ways:
+            written = self._all(messages, self._max_tokens)
+            told = retelling.retold(written, question, claim, language)
+            if told != quoted:
+                break
+        return told
 
     def translated(self, text: str, language: Language) -> str:
         """A text in another language than it is in; empty when it is in that one already."""

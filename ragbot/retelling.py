@@ -45,12 +45,17 @@ def retold(written: str, question: str, claim: str, language: Language) -> str:
         text = re.sub(rf"(?<=[A-Za-z,])(?=[{HAN}])|(?<=[{HAN}])(?=[A-Za-z])", " ", text)
     bare = _bare(claim)
     if not _fits(text, question, claim, language):
-        return phrases.QUOTED[language].format(bare)
+        return quoted(claim, language)
     if not is_term(claim) or fold(bare).text in fold(text).text:
         return text
     end = _FULL_STOP.search(text)
     body, stop = (text[: end.start()], end.group()) if end else (text, "")
     return f"{body}（{bare}）{stop}" if language != "en" else f"{body} ({bare}){stop}"
+
+
+def quoted(claim: str, language: Language) -> str:
+    """A claim as it is, marked as the source's own words: for want of a retelling."""
+    return phrases.QUOTED[language].format(_bare(claim))
 
 
 def _bare(claim: str) -> str:
