@@ -27,8 +27,8 @@ from sklearn.preprocessing import StandardScaler
 from ragbot.abstention import DATA, SIGNALS
 
 FOLDS = 10
-# Strongly regularised: where a paragraph is hidden the best passage that is left stands out less than
-# it does for a question that nobody wrote one for, so that the margin would be trusted too much.
+# Strongly regularised: where a paragraph is hidden, the best one left stands out less than one does
+# for a question that nobody wrote any for, so that the margin would be trusted too much.
 STRENGTH = 0.2
 ROOT = Path(__file__).parents[1]
 
