@@ -54,7 +54,7 @@ class RagBot:
         retriever: Retriever,
         engine: Callable[[], Engine],
         *,
-        top_k: int = 4,
+        top_k: int = 8,
         max_tokens: int = 320,
     ):
         self.retriever = retriever

@@ -56,7 +56,7 @@ class Config(BaseSettings):
         "", description="address of an OpenAI-compatible server (.../v1); setting it chooses openai"
     )
     api_key: str = Field("", description="key for that server", repr=False)
-    top_k: int = Field(4, ge=1, le=50, description="passages given to the generator")
+    top_k: int = Field(8, ge=1, le=50, description="passages that the generator may read")
     max_tokens: int = Field(320, ge=16, le=4096, description="longest answer, in tokens")
     context: int = Field(4096, ge=1024, le=131072, description="generator's context, in tokens")
     threads: int = Field(0, ge=0, le=512, description="processor threads; 0 takes every core")

@@ -177,6 +177,7 @@ def parsed(text: str, opening: Sequence[Token] = ()) -> Reading:
     sentence = re.sub(_LABELS["sentence"], "", match["sentence"]).strip() if match else ""
     answer = match["answer"].strip() if match else text.strip()
     nothing = phrases.refuses(sentence) or phrases.refuses(answer)
+    nothing = nothing or prompts.repeats_instructions(to_language(answer, "zh-Hans"))
     return Reading(sentence, "" if nothing else answer, _log_none(opening))
 
 

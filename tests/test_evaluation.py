@@ -184,6 +184,57 @@ def test_retrieval_alone_asks_nothing(evaluation: Make, engine: FakeEngine) -> N
     assert engine.prompts == []
 
 
+def follow_up(questions: Path) -> None:
+    """Make of the second question one that follows the first."""
+    rows = [json.loads(line) for line in questions.read_text(encoding="utf-8").splitlines()]
+    history = [{"role": "user", "content": rows[0]["question"]}]
+    history.append({"role": "assistant", "content": "31元。[1]"})
+    rows[1] |= {"question": "那香蕉賣多少？", "history": history}
+    text = "\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    questions.write_text(text, encoding="utf-8")
+
+
+def test_what_was_searched_for_and_weighed_is_kept(
+    evaluation: Make, questions: Path, tmp_path: Path
+) -> None:
+    follow_up(questions)
+    replies = (APPLES, "香蕉一斤卖多少元？", BANANAS, NOTHING)
+    summary = conduct(evaluation(*replies), Output(tmp_path / "run"), silent)
+    assert summary["answer"]["accuracy"] == 1 and summary["retrieval"]["recall@1"] == 1
+    rows = kept(tmp_path / "run")
+    assert [row["queries"] for row in rows] == [
+        [ASKED[0]["question"]],
+        ["香蕉一斤賣多少元？"],
+        [ASKED[2]["question"]],
+    ]
+    assert [row["signals"]["proven"] for row in rows] == [1, 1, 0]
+    assert all(row["confidence"] == 0.9 for row in rows)
+
+
+def test_without_a_generator_a_follow_up_is_joined_to_what_it_follows(
+    evaluation: Make, engine: FakeEngine, questions: Path, tmp_path: Path
+) -> None:
+    follow_up(questions)
+    conduct(evaluation(retrieval_only=True), Output(tmp_path / "run"), silent)
+    assert engine.prompts == []
+    found = [place["paragraph"] for place in kept(tmp_path / "run")[1]["retrieved"]]
+    assert {1, 2} <= set(found[:3]) and found[0] == 1, "as if both were asked"
+
+
+def test_retrieval_can_be_measured_over_what_the_generator_makes_of_a_question(
+    evaluation: Make, engine: FakeEngine, questions: Path, tmp_path: Path
+) -> None:
+    follow_up(questions)
+    made = evaluation("香蕉一斤卖多少元？", retrieval_only=True, rephrase=True)
+    summary = conduct(made, Output(tmp_path / "run"), silent)
+    assert summary["retrieval"]["recall@1"] == 1
+    assert summary["answer"]["accuracy"] is None
+    assert len(engine.prompts) == 1, "the follow-up alone was rewritten, nothing was read"
+    assert made.fingerprint()["rephrase"] is True
+    assert made.fingerprint()["models"]["llm"] is not None
+    assert evaluation(retrieval_only=True).fingerprint()["models"]["llm"] is None
+
+
 def test_the_fingerprint_tells_what_was_run_and_not_where(evaluation: Make, tmp_path: Path) -> None:
     text = json.dumps(evaluation().fingerprint())
     assert str(tmp_path) not in text
@@ -220,7 +271,7 @@ def test_noise_adds_passages_that_do_not_help(
     prompts = [row["prompt"] for row in kept(tmp_path / "run")]
     assert [len(prompt) for prompt in prompts] == [5, 5, 5]
     assert len({place["paragraph"] for place in prompts[0]}) == 5
-    assert all(fruit in engine.prompts[0][-1].content for fruit in ("蘋果",))
+    assert engine.prompts[0][-1].content.count("一斤卖") == 5 + 1, "all are read, with the question"
     assert summary["retrieval"]["recall@1"] == 1, "what is found is found without the noise"
 
 

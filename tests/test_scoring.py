@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -149,6 +150,24 @@ def test_an_unanswerable_question_wants_a_refusal() -> None:
     assert invented.scores["accuracy"] is None
     assert invented.scores["citation_precision"] is None
     assert invented.scores["support_recall"] == 1, "support is asked of every answer"
+
+
+def test_what_was_searched_for_and_how_sure_it_was_is_recorded() -> None:
+    told = replace(answer("1元。[1]", 1), queries=("多少錢？", "How much?"), signals={"score": 0.9})
+    got = record(question(), hits(1), told)
+    assert (got.confidence, got.queries) == (0.5, ("多少錢？", "How much?"))
+    assert got.signals == {"score": 0.9}
+    nothing = record(question(), hits(1), None)
+    assert (nothing.confidence, nothing.queries, nothing.signals) == (None, (), {})
+
+
+def test_what_a_refusal_names_is_no_citation() -> None:
+    said = answer("沒有提到。最接近的內容見[1]。", abstained=True)
+    told = replace(said, related=(Citation(1, "d", 1, 0, 9, TEXTS["d", 1]),))
+    got = record(question(answerable=False, gold_paragraphs=[]), hits(1), told)
+    assert (got.right, got.citations, got.scores["valid"]) == (True, (), None)
+    assert got.scores["support_recall"] is None
+    assert got.scores["language_match"] == 1
 
 
 def test_what_the_set_leaves_open_is_recorded_only() -> None:

@@ -176,12 +176,12 @@ def test_what_the_bot_answers_stands(
     bot = make_bot(f"{FIRST}\n{SECOND}")
     told = reading("蘋果一斤賣31元。", "蘋果一斤賣31元。")
     answers = []
-    for question, *replies in (
+    for question, translated, *read in (
         ("蘋果一斤賣多少？", "How much are apples?", told),
         ("蘋果一斤賣31元是去年嗎？", "Was it last year?", nothing(), nothing("en")),
         ("你好嗎？", "How are you?", nothing(), nothing("en")),
     ):
-        engine.replies = [*replies]
+        engine.enqueue(translated, *read)
         answers.append(console.answer_json(bot.ask(question)))
     assert [(len(a["citations"]), len(a["related"])) for a in answers] == [(1, 0), (0, 1), (0, 0)]
     found = verdict_on(saved(json.dumps(answers)), tmp_path / "texts")
