@@ -46,6 +46,7 @@ ACROSS_LANGUAGES = 0.81
 # its quotation must hold.
 _ALL_WORDS = 0.45
 _NEW_WORDS = 0.5
+_ECHOED = 0.8  # of all, where the question supplied each of them
 _HINT = 0.3  # what having been copied is worth, as a part of all words
 _CLAUSE = re.compile(r"[，；,;]|而(?!且)|\band\b|\bwhile\b")
 
@@ -194,7 +195,9 @@ def _shared(content: dict[str, int], new: dict[str, int], evidence: Evidence) ->
     """How much of a claim's words, all and new, a sentence holds; 0 when it is too little."""
     source = fold(evidence.text).text
     every, fresh = coverage(content, source), coverage(new, source)
-    return every + fresh if every >= _ALL_WORDS and fresh >= _NEW_WORDS else 0.0
+    # What only says the question's words again, for yes or no, has nothing else to be proven by.
+    enough = _ALL_WORDS if new else _ECHOED
+    return every + fresh if every >= enough and fresh >= _NEW_WORDS else 0.0
 
 
 def _names_all(evidence: Evidence, named: set[str]) -> bool:

@@ -185,7 +185,6 @@ def unproven(answer: Answer, attack: Attack) -> list[str]:
 
 # Found by these tests, to be mended in citations.py; a mended one fails here, to be taken off.
 UNMENDED = {
-    "dictated-yes-or-no": "all words are the question's: 45 % of them in a passage are enough",
     "base64/en": "one of two words is enough, and OPEN is found in `opened`",
     "spelled/en": "one of two words is enough, and OPEN is found in `opened`",
 }
