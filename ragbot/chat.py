@@ -72,7 +72,7 @@ class Chat:
             sys.stdout.write("\n\n")
 
     def _sources(self) -> None:
-        if self._answers and self._answers[-1].citations:
+        if self._answers and (self._answers[-1].citations or self._answers[-1].related):
             console.print_sources(self._answers[-1])
         else:
             console.err().print("There is no cited answer yet.")
@@ -89,7 +89,8 @@ def _markdown(answers: list[Answer]) -> str:
     parts = []
     for answer in answers:
         sources = "\n".join(
-            f"- [{c.marker}] {c.doc}, paragraph {c.paragraph}: {c.quote}" for c in answer.citations
+            f"- [{c.marker}] {c.doc}, paragraph {c.paragraph}: {c.quote}"
+            for c in (*answer.citations, *answer.related)
         )
         parts.append(f"**{answer.question}**\n\n{answer.answer}\n\n{sources}".rstrip())
     return "\n\n---\n\n".join(parts) + "\n"

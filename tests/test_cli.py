@@ -306,7 +306,6 @@ def test_a_chat_shows_its_sources_and_is_saved(
     assert "cannot be written" in capsys.readouterr().err
 
 
-@pytest.mark.xfail(reason="chat.py knows citations only")
 def test_a_chat_shows_and_saves_what_a_refusal_names(
     chat: Chat, engine: FakeEngine, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
