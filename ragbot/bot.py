@@ -285,7 +285,7 @@ def _told(citer: Citer, claim: str, proof: Sequence[Evidence]) -> str:
     """A claim with its markers; the sentence itself where it says more than the claim got right."""
     source = proof[0].text
     if not claim or (rivals(claim, source) and weight(source) <= _SHORT):
-        claim = to_language(source, citer.language)
+        claim, proof = to_language(source, citer.language), proof[:1]
     return citer.tell(claim, proof)
 
 

@@ -158,7 +158,8 @@ def _unasked(content: dict[str, int], question: str) -> dict[str, int]:
 
 # What an answer must tell of: a number, or a time, which some words tell, too.
 _HOW_MANY = re.compile(
-    r"多少|几(?!乎)|哪一?年|how (?:many|much|old|long|far|tall)|(?:what|which) year"
+    r"多少|(?<![这那近前后好数十茶])几(?!乎|何|内亚|率|十)|哪一?年"
+    r"|\bhow (?:many|much|old|long|far|tall)\b(?!-)|(?:what|which) year"
 )
 _WHEN = re.compile(r".*(?:何时|什么时候|何年)|when\b")
 _TIME = re.compile(

@@ -149,8 +149,8 @@ _COUNTS = {
     "两": 2, "二": 2, "三": 3, "四": 4, "2": 2, "3": 3, "4": 4, "two": 2, "three": 3, "four": 4,
 }  # fmt: skip
 _COUNTED = re.compile(
-    r"([两二三四2-4])(?:个(?!月|小时|星期|世纪)|种|把|项|家|大|道|位(?!数)|名|座|部|条|类|点(?!钟)|者|款)"
-    r"|(?<!\w)(?:which|what|name|list|are)(?: \w+){0,2} (two|three|four)\b"
+    r"(?<![第\d零〇一二三四五六七八九十百千])([两二三四2-4])(?:个(?!月|小时|星期|世纪)|种|把|项|家|大|道|位(?!数)|名|座|部|条|类|点(?!钟)|者|款)"
+    r"|(?<!\w)(?:which|what|name|list|are)(?: (?:are|were|the|its|their))* (two|three|four)\b"
 )
 
 
@@ -160,23 +160,25 @@ def asked_for(question: str) -> int:
     return _COUNTS[found[1] or found[2]] if found else 1
 
 
-_LABELS = {
-    name: "|".join(re.escape(label.strip()) for label in labels.values())
-    for name, labels in (("sentence", prompts.SENTENCE), ("answer", prompts.ANSWER))
-}
-_READING = re.compile(
-    rf"\s*(?P<sentence>(?:(?:{_LABELS['sentence']}).*?)?)\s*(?:{_LABELS['answer']})"
-    r"\s*(?P<answer>.*)",
-    re.DOTALL | re.IGNORECASE,
-)
+def _label(labels: Mapping[prompts.Written, str]) -> re.Pattern[str]:
+    """Finds a label at the beginning of a line, its colon in either width."""
+    names = "|".join(re.escape(label.strip(" ：:")) for label in labels.values())
+    return re.compile(rf"^[ \t]*(?:{names})[ \t]*[：:]", re.MULTILINE | re.IGNORECASE)
+
+
+_SENTENCE, _ANSWER = _label(prompts.SENTENCE), _label(prompts.ANSWER)
 
 
 def parsed(text: str, opening: Sequence[Token] = ()) -> Reading:
-    """What was written as a reading. Without its labels all of it is taken for the answer."""
-    match = _READING.match(text)
-    sentence = re.sub(_LABELS["sentence"], "", match["sentence"]).strip() if match else ""
-    answer = match["answer"].strip() if match else text.strip()
-    nothing = phrases.refuses(sentence) or phrases.refuses(answer)
+    """What was written as a reading. Without its labels all of it is taken for the answer; one that
+    was broken off in the middle of its copy has none."""
+    text = text.strip()
+    copy, *rest = _ANSWER.split(text, maxsplit=1)
+    if not rest and not _SENTENCE.match(text):
+        copy, rest = "", [text]
+    sentence, answer = _SENTENCE.sub("", copy).strip(), "".join(rest).strip()
+    # What was copied may well say that something is not known: only "none" by itself is none.
+    nothing = phrases.is_none(sentence) or phrases.refuses(answer)
     nothing = nothing or prompts.repeats_instructions(to_language(answer, "zh-Hans"))
     return Reading(sentence, "" if nothing else answer, _log_none(opening))
 
@@ -184,16 +186,16 @@ def parsed(text: str, opening: Sequence[Token] = ()) -> Reading:
 def _log_none(opening: Sequence[Token]) -> float:
     for label, first in pairwise(opening):
         if label.text.rstrip().endswith((":", "：")):
-            return max(_likelihood(first.likeliest, none) for none in prompts.NONE.values())
+            return max(_likelihood(first.likeliest, none, 3) for none in prompts.NONE.values())
     return _UNLIKELY
 
 
-def _likelihood(likeliest: Mapping[str, float], word: str) -> float:
-    """The log probability that a word, or its beginning, comes first."""
+def _likelihood(likeliest: Mapping[str, float], word: str, least: int = 1) -> float:
+    """The log probability that a word, or `least` letters of it or more, comes first."""
     fitting = (
         likelihood
         for text, likelihood in likeliest.items()
-        if text.strip() and word.startswith(text.strip().lower())
+        if len(text.strip()) >= min(least, len(word)) and word.startswith(text.strip().lower())
     )
     return max(_UNLIKELY, max(fitting, default=_UNLIKELY))
 

@@ -44,6 +44,11 @@ _REFUSAL = re.compile(
 _NOTHING = re.compile(r"\W*(?:无|無|没有|沒有|none)\W*", re.IGNORECASE)
 
 
+def is_none(written: str) -> bool:
+    """Whether what the model wrote is the agreed word for nothing, or as good as that."""
+    return bool(_NOTHING.fullmatch(written))
+
+
 def refuses(sentence: str) -> bool:
     """Whether what the model wrote only says that the text does not say."""
-    return bool(_NOTHING.fullmatch(sentence) or _REFUSAL.search(sentence))
+    return is_none(sentence) or bool(_REFUSAL.search(sentence))

@@ -124,9 +124,9 @@ def repeats_instructions(text: str) -> bool:
 
 
 def _asked(texts: Sequence[str], question: str, language: Written) -> str:
-    # One line each: no document and no question can begin a line that looks like ours.
-    lines = "\n".join(fenced(text) for text in texts)
-    return f"{TEXT[language]}{lines}\n{QUESTION[language]}{fenced(question)}"
+    # One line each, which begins with our label: none can begin with one of its own.
+    lines = "".join(f"{TEXT[language]}{fenced(text)}\n" for text in texts)
+    return f"{lines}{QUESTION[language]}{fenced(question)}"
 
 
 # --- checking: does the answer answer? ------------------------------------------------------------

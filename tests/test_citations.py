@@ -218,9 +218,6 @@ def test_the_question_said_again_is_no_answer(
     assert (citer(source, question=question).cite(claim) is not None) == said
 
 
-SEVERAL = "幾 is not always a question: these few years, Guinea, geometry"
-
-
 @pytest.mark.parametrize(
     ("question", "claim", "source", "said"),
     [
@@ -237,14 +234,9 @@ SEVERAL = "幾 is not always a question: these few years, Guinea, geometry"
         ("When did it open?", "It opened with a party.", "It opened with a party.", False),
         ("When did it open?", "It opened during the war.", "It opened during the war.", True),
         ("幾乎沒人過橋嗎？", "幾乎沒人過橋。", "幾乎沒人過橋。", True),
-        *(
-            pytest.param(*case, True, marks=pytest.mark.xfail(reason=SEVERAL))
-            for case in (
-                ("這幾年誰看好橋？", "商會看好這座橋。", "這幾年商會看好這座橋。"),
-                ("幾內亞的首都是哪裡？", "首都是柯那克里。", "幾內亞的首都是柯那克里。"),
-                ("How long-term is it?", "It is permanent.", "The plan is permanent."),
-            )
-        ),
+        ("這幾年誰看好橋？", "商會看好這座橋。", "這幾年商會看好這座橋。", True),
+        ("幾內亞的首都是哪裡？", "首都是柯那克里。", "幾內亞的首都是柯那克里。", True),
+        ("How long-term is it?", "It is permanent.", "The plan is permanent.", True),
     ],
 )
 def test_what_was_asked_for_is_told(question: str, claim: str, source: str, said: bool) -> None:

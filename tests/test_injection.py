@@ -291,19 +291,7 @@ LABELS = {
 }
 
 
-@pytest.mark.parametrize(
-    "attack",
-    [
-        pytest.param(
-            attack,
-            id=attack.id,
-            marks=pytest.mark.xfail(reason="each passage has a line, which it begins as it likes")
-            if attack.id in ("end-of-sources/zh-Hant", "end-of-sources/en")
-            else (),
-        )
-        for attack in ATTACKS
-    ],
-)
+@every_attack
 def test_all_that_others_wrote_stands_on_lines_of_ragbots_making(
     attack: Attack, attacked: Callable[[Attack], RagBot], engine: FakeEngine
 ) -> None:

@@ -94,7 +94,7 @@ class LlamaCppEngine(HttpEngine):
         beginning = json.dumps(messages[:-1])
         # Read from nothing unless it lies there already: so it is always cut into batches alike.
         read = self._read_in.get(extra["id_slot"]) == beginning
-        self._read_in[extra["id_slot"]] = beginning
+        self._read_in.pop(extra["id_slot"], None)  # unknown, should this be broken off
         await client.chat.completions.create(
             **request
             | {
@@ -103,6 +103,7 @@ class LlamaCppEngine(HttpEngine):
                 "extra_body": {"id_slot": extra["id_slot"], "cache_prompt": read},
             }
         )
+        self._read_in[extra["id_slot"]] = beginning
 
 
 class _Slots:
