@@ -218,8 +218,9 @@ class RagBot:
         """What another passage says instead, if one does."""
         if not found.text or found.citer is None:
             return ""
+        others = gather(inquiry.hits)
         for claim, proof in found.proven:
-            other = disagreeing(inquiry.queries[0], claim, proof[0], gather(inquiry.hits))
+            other = disagreeing(inquiry.queries[0], claim, proof[0], others)
             if other is not None:
                 said = found.citer.retell(to_language(other.text, found.citer.language))
                 told = phrases.DISAGREEMENT[inquiry.language].format(said.rstrip("。."))

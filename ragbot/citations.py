@@ -116,6 +116,7 @@ class Citer:
         about = topic(claim)
         if about and about[0] in STOP_WORDS:  # 作者看好…: about the text itself
             about = []
+        owed = stated_numbers(claim) - self._given_numbers()
         scores = []
         for place, evidence in enumerate(self.evidence):
             abroad, cosine = foreign[place], cosines[place]
@@ -124,16 +125,15 @@ class Citer:
             else:
                 fits = _names_all(evidence, named) and _speaks_of(evidence, about)
                 score = _shared(content, new, evidence) if fits else 0.0
-            if self._missing_numbers(claim, evidence.text):
+            if owed - mentioned_numbers(evidence.text):
                 score = 0.0
             scores.append(score + _HINT * (score > 0 and place in hinted))
         return scores
 
-    def _missing_numbers(self, claim: str, source: str) -> set[str]:
-        # A number of the question's is given where any evidence holds it, or a dictated one passes.
+    def _given_numbers(self) -> set[str]:
+        """The question's numbers that any evidence holds: any other could be a dictated one."""
         asked = mentioned_numbers(self.question)
-        known = asked and {n for piece in self.evidence for n in mentioned_numbers(piece.text)}
-        return stated_numbers(claim) - mentioned_numbers(source) - (asked & known)
+        return asked and asked & {n for one in self.evidence for n in mentioned_numbers(one.text)}
 
     def _marker(self, evidence: Evidence) -> int:
         for citation in self.citations:

@@ -89,17 +89,15 @@ class Generator:
         kept = coverage(content_words(question), fold(text).text) >= _KEPT
         if text and kept and not across(detect_language(text), language):
             return text
-        asked = [message.content for message in history if message.role == "user"]
-        return " ".join([*asked[-1:], question])
+        return joined(question, history)
 
     def retold(self, question: str, claim: str, language: Language) -> str:
         """A claim in the asker's language: as it is if it is in it already."""
         if not across(detect_language(claim), language):
             return claim
         ways = [retelling.messages(question, claim, language)]
-        if retelling.is_term(
-            claim
-        ):  # short sentences pass for terms, too, and are translated better
+        # A short sentence passes for a term, too, and is translated better.
+        if retelling.is_term(claim):
             ways.append(prompts.translation_messages(claim, prompts.written(language)))
         told = quoted = retelling.quoted(claim, language)
         for messages in ways:
@@ -121,22 +119,29 @@ class Generator:
         return "".join(self.written.kept(reply))
 
 
+def joined(question: str, history: Sequence[Message]) -> str:
+    """A follow-up together with the question it follows: what can be done without a generator."""
+    asked = [message.content for message in history if message.role == "user"]
+    return " ".join([*asked[-1:], question])
+
+
 def looks(hits: Sequence[Hit], room: float, most: int) -> Iterator[Sequence[Hit]]:
     """The passages in the order in which they are read: `most` times as many as fit into `room`,
     about a token each, and are in one language; the first of them always fits."""
     left = list(hits)
     for _ in range(most):
-        look: list[Hit] = []
-        for hit in left:
-            taken = look and (
-                sum(weight(one.text) for one in (*look, hit)) > room
-                or across(detect_language(hit.text), detect_language(look[0].text))
-            )
-            if not taken:
-                look.append(hit)
-        if not look:
+        if not left:
             return
-        left = [hit for hit in left if hit not in look]
+        look, rest, free = left[:1], [], room - weight(left[0].text)
+        language = detect_language(left[0].text)
+        for hit in left[1:]:
+            taken = weight(hit.text)
+            if taken > free or across(detect_language(hit.text), language):
+                rest.append(hit)
+            else:
+                look.append(hit)
+                free -= taken
+        left = rest
         yield look
 
 

@@ -25,6 +25,7 @@ from ragbot.evaluation.records import Record
 from ragbot.evaluation.retrieval import CHUNKS_A_PARAGRAPH, DEPTH
 from ragbot.evaluation.scoring import Judges, Library, Outcome, Scorer
 from ragbot.evaluation.support import Support, entailment
+from ragbot.generator import joined
 from ragbot.models import fingerprint
 from ragbot.workspace import Report, default_engine
 
@@ -139,7 +140,7 @@ class Evaluation:
         # Noise is for the prompt alone; what is hidden cannot be found either.
         searched = bot if case.hidden else self._bot
         answer = None
-        queries = _joined(question)
+        queries: tuple[str, ...] = (joined(question.question, question.messages),)
         if not self.plan.retrieval_only:
             answer = bot.ask(question.question, history=question.messages)
             queries = answer.queries
@@ -187,12 +188,6 @@ def _open_checker(name: str, config: Config, bot: RagBot, report: Report) -> Sup
     except ModelError as error:
         raise ModelError(f"{str(error).rstrip('.')}; or do without it by --checker ''.") from error
     return entailment(cast(LlamaCppEngine, engine).first_token)
-
-
-def _joined(question: Question) -> tuple[str, ...]:
-    """What is searched for without a generator: a follow-up together with what it follows."""
-    asked = [turn.content for turn in question.history if turn.role == "user"]
-    return (" ".join([*asked[-1:], question.question]),)
 
 
 def _named(model: str) -> str | None:
