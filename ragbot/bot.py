@@ -8,24 +8,22 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from collections.abc import Generator as Iteration
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from ragbot import phrases
-from ragbot.abstention import probability, threshold
-from ragbot.citations import Citer
 from ragbot.config import Config, load_config
-from ragbot.disagreement import disagreeing
 from ragbot.engines import Engine
-from ragbot.evidence import Evidence, cited, copied, gather, rivals
+from ragbot.evidence import cited, gather
 from ragbot.fence import checked
-from ragbot.generator import Generator, looks, weight
+from ragbot.generator import Generator, looks
+from ragbot.index import Index
+from ragbot.inquiry import Found, Inquiry
 from ragbot.retriever import UNRELATED, Retriever
 from ragbot.streaming import AnswerStream
-from ragbot.text import across, detect_language, detect_script, sentences, to_language
-from ragbot.types import Answer, Citation, Hit, Language, Message, Timings
+from ragbot.text import across, detect_language, detect_script
+from ragbot.types import Answer, Citation, Hit, Language, Message, Step, Timings, Watch
 from ragbot.workspace import (
     Report,
     current_index,
@@ -40,9 +38,6 @@ from ragbot.workspace import (
 # some short ones: the small model reads few well, and each token costs a reader time.
 _ROOM, _LOOKS = 420.0, 2
 
-_VERBATIM = 0.8  # of a copy: the rest is slips
-_QUOTED = 2  # sentences at the most
-_SHORT = 150.0  # tokens, about, of a sentence that can stand for an answer
 _NEAR = UNRELATED + 0.05  # the score from which on a passage has to do with a question
 
 
@@ -122,32 +117,47 @@ class RagBot:
         *,
         history: Sequence[Message] = (),
         cancel: threading.Event | None = None,
+        watch: Watch = lambda step: None,
     ) -> AnswerStream:
         """The answer as it is proven, sentence by sentence. Raises as `ask` does.
 
         Closing the stream, or setting `cancel`, stops the generator; a cancelled answer ends with
-        what was proven by then.
+        what was proven by then. `watch` is called as the work goes on, by whoever reads the stream.
         """
-        return AnswerStream(self._answer(checked(question), tuple(history), cancel))
+        return AnswerStream(self._answer(checked(question), tuple(history), cancel, watch))
+
+    def over(self, index: Index) -> RagBot:
+        """A bot over another index of the same encoder, with the same generator."""
+        return RagBot(
+            self.retriever.over(index),
+            lambda: self.engine,
+            top_k=self._top_k,
+            max_tokens=self._max_tokens,
+        )
 
     def _answer(
-        self, question: str, history: tuple[Message, ...], cancel: threading.Event | None
+        self,
+        question: str,
+        history: tuple[Message, ...],
+        cancel: threading.Event | None,
+        watch: Watch,
     ) -> Iteration[str, None, Answer]:
         clock = _Clock()
+        watch(Step("searching"))
         generator = Generator(self.engine, self._max_tokens, cancel)
         queries = self._queries(question, history, generator)
         hits = self.retriever.search(queries[0], limit=self._top_k, phrasings=queries[1:])
         language = _language(question, history, hits)
         retrieval_ms = clock.ms()
-        inquiry = _Inquiry(queries, language, hits, generator)
-        best = _Found()
+        inquiry = Inquiry(queries, language, hits, self.retriever, generator, watch)
+        best = Found()
         for look in looks(hits, _ROOM, _LOOKS):
-            best = max(best, self._read(look, inquiry), key=_sureness)
+            best = max(best, inquiry.read(look), key=lambda found: found.sureness)
             if best.text or generator.cancelled:
                 break
         related = () if best.text else self._related(queries[0], hits)
         text = best.text or phrases.ABSTENTION[language]
-        text += self._disagreement(best, inquiry)
+        text += inquiry.disagreement(best)
         text += "".join(phrases.RELATED[language].format(one.marker) for one in related)
         ttft_ms = clock.ms()
         yield text
@@ -176,103 +186,11 @@ class RagBot:
         translated = [generator.translated_question(question, other) for other in others]
         return (question, *filter(None, translated))
 
-    def _read(self, look: Sequence[Hit], inquiry: _Inquiry) -> _Found:
-        """What some passages, all in one language, answer, and how sure that is."""
-        queries, language, generator = inquiry.queries, inquiry.language, inquiry.generator
-        source = detect_language(look[0].text, language)
-        foreign = across(source, language)
-        # As it was asked: read in its translation instead, or besides, it was answered worse.
-        reading = generator.read(queries[0], look, source)
-        evidence = gather(look)
-        share, places = copied(reading.sentence, evidence)
-        quoted = [evidence[place] for place in sorted(places)][:_QUOTED]
-        citer = Citer(" ".join(queries), language, evidence, self._similarity(look))
-        if foreign:
-            # What is proven in the sources' language is told in the asker's.
-            citer.language = source
-            citer.retell = lambda claim: generator.retold(queries[0], claim, language)
-        written = [reading.answer[start:end] for start, end in sentences(reading.answer)]
-        proven = [found for one in written if (found := citer.prove(one, places))]
-        checked = 0.0
-        if reading.answer and quoted:
-            sentence = " ".join(piece.text for piece in quoted)
-            asked = queries[-1] if foreign else queries[0]
-            checked = generator.check(sentence, asked, reading.answer, source)
-        signals = {
-            "score": look[0].score,
-            "margin": look[0].score - inquiry.next_score(look[0]),
-            "log_none": reading.log_none,
-            "proven": float(bool(proven)),
-            "checked": checked,
-            "across": float(foreign),
-        }
-        sure = probability(signals)
-        told: list[str] = []
-        if reading.answer and sure >= threshold():
-            told = [_told(citer, claim, proof) for claim, proof in proven]
-            if not told and share >= _VERBATIM:  # the sentences that answer, as they stand
-                told = [_told(citer, "", [piece]) for piece in quoted]
-        return _Found((" " if language == "en" else "").join(told), sure, signals, citer, proven)
-
-    def _disagreement(self, found: _Found, inquiry: _Inquiry) -> str:
-        """What another passage says instead, if one does."""
-        if not found.text or found.citer is None:
-            return ""
-        others = gather(inquiry.hits)
-        for claim, proof in found.proven:
-            other = disagreeing(inquiry.queries[0], claim, proof[0], others)
-            if other is not None:
-                said = found.citer.retell(to_language(other.text, found.citer.language))
-                told = phrases.DISAGREEMENT[inquiry.language].format(said.rstrip("。."))
-                return told + found.citer.markers([other])
-        return ""
-
     def _related(self, query: str, hits: Sequence[Hit]) -> tuple[Citation, ...]:
         """The sentence that comes nearest to a question that is not answered, if any comes near."""
         near = [hit for hit in hits if hit.score >= _NEAR]
         nearest = self.retriever.focus(query, near, limit=1) if near else ()
         return tuple(cited(piece, 1) for piece in gather(nearest)[:1])
-
-    def _similarity(self, hits: Sequence[Hit]) -> Callable[[str], Sequence[float]]:
-        """Cosines of a claim with the sentences of the hits, by the vectors the index holds."""
-        index, encoder = self.retriever.index, self.retriever.encoder
-
-        def cosines(claim: str) -> Sequence[float]:
-            vector = encoder.queries([claim])[0]
-            return [
-                float(cosine) for hit in hits for cosine in index.sentences_of(hit.chunk) @ vector
-            ]
-
-        return cosines
-
-
-@dataclass(frozen=True, slots=True)
-class _Inquiry:
-    """A question on its way to an answer."""
-
-    queries: Sequence[str]
-    language: Language
-    hits: Sequence[Hit]
-    generator: Generator
-
-    def next_score(self, hit: Hit) -> float:
-        """The score of the passage that ranks below one; its own where that is the last."""
-        return next((one.score for one in self.hits if one.rank == hit.rank + 1), hit.score)
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """What some passages answered: nothing, as long as there is no text."""
-
-    text: str = ""
-    probability: float = 0.0
-    signals: Mapping[str, float] = field(default_factory=dict)
-    citer: Citer | None = None
-    proven: Sequence[tuple[str, Sequence[Evidence]]] = ()
-
-
-def _sureness(found: _Found) -> tuple[bool, float]:
-    return bool(found.text), found.probability
 
 
 def _language(question: str, history: Sequence[Message], hits: Sequence[Hit]) -> Language:
@@ -280,14 +198,6 @@ def _language(question: str, history: Sequence[Message], hits: Sequence[Hit]) ->
     before = "".join(message.content for message in history if message.role == "user")
     source = detect_script("".join(hit.text for hit in hits), "zh-Hans")
     return detect_language(question, detect_language(before, source) if before else source)
-
-
-def _told(citer: Citer, claim: str, proof: Sequence[Evidence]) -> str:
-    """A claim with its markers; the sentence itself where it says more than the claim got right."""
-    source = proof[0].text
-    if not claim or (rivals(claim, source) and weight(source) <= _SHORT):
-        claim, proof = to_language(source, citer.language), proof[:1]
-    return citer.tell(claim, proof)
 
 
 class _Clock:

@@ -100,10 +100,19 @@ class Citer:
         clauses = [clause for clause in _CLAUSE.split(claim) if content_words(clause)]
         for clause in clauses if len(clauses) > 1 else ():
             scores = self._scores(clause, hinted)
+            if not any(scores) and self._made_up(clause):
+                return ()
             proofs.append(whole if whole is not None and scores[whole] else _best(scores))
         if whole is None and (None in proofs[1:] or len(proofs) == 1):
             return ()
         return [self.evidence[proof] for proof in dict.fromkeys(proofs) if proof is not None]
+
+    def _made_up(self, clause: str) -> bool:
+        """Whether no evidence in its language holds anything of a clause, which rides on others."""
+        language = detect_language(clause)
+        texts = [piece.text for piece in self.evidence]
+        same = [text for text in texts if not across(language, detect_language(text))]
+        return bool(same) and not coverage(content_words(clause), fold("\n".join(same)).text)
 
     def _scores(self, claim: str, hinted: AbstractSet[int]) -> list[float]:
         """How well each piece of evidence supports the claim; 0 where it does not."""

@@ -15,6 +15,7 @@ from ragbot.words import mentioned_numbers, stated_numbers
 
 # What is short enough to stand in brackets: a name, a date, a term; not a sentence.
 _LONGEST_TERM = {"en": 60, "zh-Hant": 24, "zh-Hans": 24}
+_BESIDE = 60  # characters of a claim that may stand beside its retelling
 _A_WORD = 4  # letters: fewer are no sentence
 _FULL_STOP = re.compile(r"[。.！!]+$")
 
@@ -22,7 +23,7 @@ _FULL_STOP = re.compile(r"[。.！!]+$")
 def is_term(claim: str) -> bool:
     """Whether a claim is short enough to be a name, a date or a term rather than a sentence."""
     bare = _bare(claim)
-    return len(bare) <= _LONGEST_TERM[detect_language(bare)]
+    return len(bare) <= _LONGEST_TERM[detect_language(bare)] and "，" not in bare
 
 
 def messages(question: str, claim: str, language: Language) -> list[Message]:
@@ -35,7 +36,8 @@ def messages(question: str, claim: str, language: Language) -> list[Message]:
 
 def retold(written: str, question: str, claim: str, language: Language) -> str:
     """What the reader is shown for a proven claim in another language, of which the generator
-    wrote `written`: its first sentence, with the claim in brackets when that is short.
+    wrote `written`: its first sentence, with the claim in brackets when that is short, or not long
+    and the retelling has names that nothing confirms: a small model spells them as it likes.
 
     A retelling that adds a number, is in the wrong language or refuses is not shown; the claim is
     then quoted as it is.
@@ -46,7 +48,8 @@ def retold(written: str, question: str, claim: str, language: Language) -> str:
     bare = _bare(claim)
     if not _fits(text, question, claim, language):
         return quoted(claim, language)
-    if not is_term(claim) or fold(bare).text in fold(text).text:
+    beside = is_term(claim) or (len(bare) <= _BESIDE and _new_names(text, f"{question} {claim}"))
+    if not beside or fold(bare).text in fold(text).text:
         return text
     end = _FULL_STOP.search(text)
     body, stop = (text[: end.start()], end.group()) if end else (text, "")
@@ -72,6 +75,11 @@ def _fits(text: str, question: str, claim: str, language: Language) -> bool:
         in_language = not across(detect_language(text), language)
     given = mentioned_numbers(claim) | mentioned_numbers(question)
     return in_language and not stated_numbers(text) - given
+
+
+def _new_names(text: str, known: str) -> bool:
+    """Whether an English text has a capitalised word, beyond its first, that `known` has not."""
+    return any(word not in known for word in re.findall(r"(?<=[ (])[A-Z][A-Za-z]+", text))
 
 
 def _first_sentence(text: str) -> str:

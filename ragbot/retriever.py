@@ -44,6 +44,10 @@ class Retriever:
 
         return Retriever(self.index, self.encoder, rerank=both)
 
+    def over(self, index: Index) -> Retriever:
+        """The same search of another index, which the same encoder made."""
+        return Retriever(index, self.encoder, rerank=self._rerank)
+
     def search(self, question: str, *, limit: int, phrasings: Sequence[str] = ()) -> list[Hit]:
         """The best `limit` passages or fewer, best first; equal scores keep the corpus's order."""
         queries = [question, *phrasings]

@@ -98,6 +98,21 @@ Rerank = Callable[[str, Sequence[Hit]], Sequence[Hit]]
 """Given a question and its hits, gives the hits as they rank then."""
 
 
+Stage = Literal["searching", "reading", "checking", "telling"]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What is being done for a question; of "reading", also which passages are read."""
+
+    stage: Stage
+    passages: tuple[Hit, ...] = ()
+
+
+Watch = Callable[[Step], None]
+"""Told what is being done while an answer is under way."""
+
+
 @dataclass(frozen=True, slots=True)
 class Citation:
     """The proof of a sentence: marker `[n]` stands for `quote`, `document.text[start:end]`."""

@@ -72,8 +72,8 @@ def make_index(tmp_path: Path, encoder: FakeEncoder) -> Callable[..., Index]:
 @pytest.fixture
 def trusting(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the generator says that it found counts as found, however signals are weighed."""
-    monkeypatch.setattr("ragbot.bot.probability", lambda signals: 0.9)
-    monkeypatch.setattr("ragbot.bot.threshold", lambda: 0.5)
+    monkeypatch.setattr("ragbot.inquiry.probability", lambda signals: 0.9)
+    monkeypatch.setattr("ragbot.inquiry.threshold", lambda: 0.5)
 
 
 @pytest.fixture

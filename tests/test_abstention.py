@@ -60,7 +60,7 @@ def weighed(monkeypatch: pytest.MonkeyPatch, make_bot: MakeBot) -> Callable[...,
 
     def make(*likely: float, texts: tuple[str, ...] = (ARTICLE,)) -> RagBot:
         given = iter(likely)
-        monkeypatch.setattr("ragbot.bot.probability", lambda signals: next(given))
+        monkeypatch.setattr("ragbot.inquiry.probability", lambda signals: next(given))
         return make_bot(*texts)
 
     return make

@@ -238,7 +238,6 @@ def test_an_engine_that_obeys_brings_nothing_unproven_to_the_reader(
             assert documents[one.doc].text[one.start : one.end] == one.quote
 
 
-@pytest.mark.xfail(reason="a clause that nothing supports passes with one that is proven")
 @pytest.mark.parametrize("attack", [a for a in ATTACKS if a.road == "history"], ids=lambda a: a.id)
 def test_a_dictated_clause_does_not_ride_on_a_proven_one(
     attack: Attack, attacked: Callable[[Attack], RagBot], engine: FakeEngine

@@ -25,10 +25,22 @@ WHICH = "Which hospital worked with Huawei?"
         ("是瑞金醫院。", "Ruijin Hospital", "zh-Hant", "是瑞金醫院（Ruijin Hospital）。"),
         ("是瑞金医院。", "Ruijin Hospital", "zh-Hant", "是瑞金醫院（Ruijin Hospital）。"),
         ("是瑞金醫院。", "Ruijin Hospital", "zh-Hans", "是瑞金医院（Ruijin Hospital）。"),
-        # A sentence is no term.
+        # A sentence is no term; its names, which nothing confirms, need theirs beside them.
+        (
+            "It was made for the needs of one department.",
+            "它是和一家醫院合作做出的，並且針對專科的需求共同打造。",
+            "en",
+            "It was made for the needs of one department.",
+        ),
+        (
+            "Huawei made it with Renjin Hospital.",
+            "華為和上海瑞金醫院合作做出RuiPath，並且針對專科的需求共同打造。",
+            "en",
+            "Huawei made it with Renjin Hospital (華為和上海瑞金醫院合作做出RuiPath，並且針對專科的需求共同打造).",
+        ),
         (
             "Huawei made it with Ruijin Hospital.",
-            "華為和上海瑞金醫院合作做出RuiPath，並且針對專科的需求共同打造。",
+            "華為" * 40,
             "en",
             "Huawei made it with Ruijin Hospital.",
         ),

@@ -1,0 +1,67 @@
+"""Things that a document names one by one: "The first barrier is …", paragraphs before the second.
+
+A question for "the three barriers" needs a sentence of each. Retrieval may miss one and a small
+model stops at the first, but ordinals that open sentences can be followed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from itertools import groupby
+
+from ragbot.evidence import Evidence, gather
+from ragbot.text import fold
+from ragbot.types import Chunk, Hit
+
+_AROUND = 6  # chunks before and behind the best one, in which the things are looked for
+
+_ORDINALS = {
+    "一": 1, "二": 2, "三": 3, "四": 4, "1": 1, "2": 2, "3": 3, "4": 4,
+    "头一": 1, "首": 1, "首先": 1, "其次": 2, "再次": 3,
+    "first": 1, "second": 2, "third": 3, "fourth": 4,
+}  # fmt: skip
+_OPENING = re.compile(
+    r"\W*(?:(?:第|其)(?P<counted>[一二三四1-4])|(?P<named>头一|首(?=[个项大]))"
+    r"|(?P<plain>首先|其次|再次))(?P<measure>\w?)"
+    r"|\W*(?:the |a )?(?P<english>first|second|third|fourth)(?:ly)?\b(?: (?P<thing>\w+))?"
+)
+
+
+def enumerated(things: int, hit: Hit, chunks: Sequence[Chunk]) -> list[Evidence]:
+    """The sentences that open with the ordinals from the first to the `things`-th, in order, close
+    to the passage of `hit`; none when they are not so many, or more.
+
+    `chunks` are an index's, in order.
+    """
+    at = chunks.index(hit.chunk)
+    near = [
+        Hit(hit.rank, hit.score, chunk)
+        for chunk in chunks[max(0, at - _AROUND) : at + _AROUND + 1]
+        if chunk.doc == hit.doc
+    ]
+    opened = [
+        (thing, ordinal, piece) for piece in gather(near) for thing, ordinal in _opened(piece)
+    ]
+    opened.sort(key=lambda one: one[0])  # stable: each thing's ordinals stay in reading order
+    for _, run in groupby(opened, key=lambda one: one[0]):
+        found = list(run)
+        if [ordinal for _, ordinal, _ in found] == list(range(1, things + 1)):
+            pieces = [piece for _, _, piece in found]
+            # Before and behind them stand what announces them and what sums them up.
+            if pieces[0].start - hit.end <= _CLOSE and hit.start - pieces[-1].hit.end <= _CLOSE:
+                return pieces
+    return []
+
+
+_CLOSE = 4  # characters between neighbouring paragraphs
+
+
+def _opened(piece: Evidence) -> list[tuple[str, int]]:
+    """Of what thing a sentence opens with an ordinal, and which, if it does."""
+    match = _OPENING.match(fold(piece.text).text)
+    if not match:
+        return []
+    said = match["counted"] or match["named"] or match["plain"] or match["english"]
+    thing = "" if match["plain"] else match["thing"] or match["measure"] or ""
+    return [(thing, _ORDINALS[said])]

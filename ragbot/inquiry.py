@@ -1,0 +1,151 @@
+"""What some passages answer to a question: read, proven sentence by sentence, weighed.
+
+One look at a time; which looks are taken, and what is said when none answers, is the bot's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ragbot import phrases
+from ragbot.abstention import probability, threshold
+from ragbot.citations import Citer
+from ragbot.disagreement import disagreeing
+from ragbot.enumeration import enumerated
+from ragbot.evidence import Evidence, copied, gather, rivals
+from ragbot.generator import Generator, Reading, asked_for, weight
+from ragbot.retriever import Retriever
+from ragbot.text import across, detect_language, sentences, to_language
+from ragbot.types import Hit, Language, Step, Watch
+
+_VERBATIM = 0.8  # of a copy: the rest is slips
+_QUOTED = 2  # sentences at the most
+_SHORT = 150.0  # tokens, about, of a sentence that can stand for an answer
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What some passages answered: nothing, as long as there is no text."""
+
+    text: str = ""
+    probability: float = 0.0
+    signals: Mapping[str, float] = field(default_factory=dict)
+    citer: Citer | None = None
+    proven: Sequence[tuple[str, Sequence[Evidence]]] = ()
+
+    @property
+    def sureness(self) -> tuple[bool, float]:
+        """What is better ranks higher."""
+        return bool(self.text), self.probability
+
+
+@dataclass(frozen=True, slots=True)
+class Inquiry:
+    """A question on its way to an answer.
+
+    `queries` are the question so that it stands alone and, if any, its translation; `language` is
+    the asker's.
+    """
+
+    queries: Sequence[str]
+    language: Language
+    hits: Sequence[Hit]
+    retriever: Retriever
+    generator: Generator
+    watch: Watch
+
+    def read(self, look: Sequence[Hit]) -> Found:
+        """What some passages, all in one language, answer, and how sure that is."""
+        source = detect_language(look[0].text, self.language)
+        self.watch(Step("reading", tuple(look)))
+        # As it was asked: read in its translation instead, or besides, it was answered worse.
+        reading = self.generator.read(self.queries[0], look, source)
+        evidence = gather(look)
+        share, places = copied(reading.sentence, evidence)
+        quoted = [evidence[place] for place in sorted(places)][:_QUOTED]
+        citer = self._citer(source, evidence)
+        written = [reading.answer[start:end] for start, end in sentences(reading.answer)]
+        proven = [found for one in written if (found := citer.prove(one, places))]
+        listed = self._listed(look)
+        if listed:
+            quoted, share, proven = listed, 1.0, []
+        signals = {
+            "score": look[0].score,
+            "margin": look[0].score - self._next_score(look[0]),
+            "log_none": reading.log_none,
+            "proven": float(bool(proven or listed)),
+            "checked": self._checked(reading, quoted, source),
+            "across": float(across(source, self.language)),
+        }
+        sure = probability(signals)
+        told: list[str] = []
+        if (reading.answer or listed) and sure >= threshold():
+            self.watch(Step("telling"))
+            told = [_told(citer, claim, proof) for claim, proof in proven]
+            if not told and share >= _VERBATIM:  # the sentences that answer, as they stand
+                told = [_told(citer, "", [piece]) for piece in quoted]
+        joined = (" " if self.language == "en" else "").join(told)
+        return Found(joined, sure, signals, citer, proven)
+
+    def disagreement(self, found: Found) -> str:
+        """What another passage says instead of what was found, if one does."""
+        if not found.text or found.citer is None:
+            return ""
+        others = gather(self.hits)
+        for claim, proof in found.proven:
+            other = disagreeing(self.queries[0], claim, proof[0], others)
+            if other is not None:
+                said = found.citer.retell(to_language(other.text, found.citer.language))
+                told = phrases.DISAGREEMENT[self.language].format(said.rstrip("。."))
+                return told + found.citer.markers([other])
+        return ""
+
+    def _citer(self, source: Language, evidence: Sequence[Evidence]) -> Citer:
+        citer = Citer(" ".join(self.queries), self.language, evidence, self._similarity(evidence))
+        if across(source, self.language):
+            # What is proven in the sources' language is told in the asker's.
+            citer.language = source
+            citer.retell = lambda claim: self.generator.retold(
+                self.queries[0], claim, self.language
+            )
+        return citer
+
+    def _checked(self, reading: Reading, quoted: Sequence[Evidence], source: Language) -> float:
+        """The log odds that the answer answers, read again beside its sentences alone."""
+        if not reading.answer or not quoted:
+            return 0.0
+        self.watch(Step("checking"))
+        sentence = " ".join(piece.text for piece in quoted)
+        asked = self.queries[-1] if across(source, self.language) else self.queries[0]
+        return self.generator.check(sentence, asked, reading.answer, source)
+
+    def _listed(self, look: Sequence[Hit]) -> list[Evidence]:
+        """The sentences that name the things one by one, where a question asks for so many."""
+        things = max(map(asked_for, self.queries))
+        return enumerated(things, look[0], self.retriever.index.chunks) if things > 1 else []
+
+    def _similarity(self, evidence: Sequence[Evidence]) -> Callable[[str], Sequence[float]]:
+        """Cosines of a claim with pieces of evidence, by the vectors the index holds."""
+        index, encoder = self.retriever.index, self.retriever.encoder
+        hits = dict.fromkeys(piece.hit for piece in evidence)
+
+        def cosines(claim: str) -> Sequence[float]:
+            vector = encoder.queries([claim])[0]
+            return [
+                float(cosine) for hit in hits for cosine in index.sentences_of(hit.chunk) @ vector
+            ]
+
+        return cosines
+
+    def _next_score(self, hit: Hit) -> float:
+        """The score of the passage that ranks below one; its own where that is the last."""
+        return next((one.score for one in self.hits if one.rank == hit.rank + 1), hit.score)
+
+
+def _told(citer: Citer, claim: str, proof: Sequence[Evidence]) -> str:
+    """A claim with its markers; the sentence itself where it says more than the claim got right."""
+    source = proof[0].text
+    if not claim or (rivals(claim, source) and weight(source) <= _SHORT):
+        claim, proof = to_language(source, citer.language), proof[:1]
+    return citer.tell(claim, proof)
