@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
-from ragbot.evidence import STOP_WORDS, Evidence, cited, content_words, coverage
+from ragbot.evidence import STOP_WORDS, Evidence, cited, content_words, coverage, denies
 from ragbot.text import across, detect_language, fold, to_language
 from ragbot.types import Citation, Language
 from ragbot.words import mentioned_numbers, names, stated_numbers, topic
@@ -121,7 +121,7 @@ class Citer:
         cosines = self.similarity(claim) if any(foreign) else [0.0] * len(foreign)
         content = content_words(claim)
         new = _unasked(content, self.question)
-        named = names(claim) - names(self.question)
+        named = names(claim) - self._given_names(claim)
         about = topic(claim)
         if about and about[0] in STOP_WORDS:  # 作者看好…: about the text itself
             about = []
@@ -144,6 +144,15 @@ class Citer:
         asked = mentioned_numbers(self.question)
         return asked and asked & {n for one in self.evidence for n in mentioned_numbers(one.text)}
 
+    def _given_names(self, claim: str) -> set[str]:
+        """The question's names that any passage holds: "the Sun Yat-sen University's hospital" is
+        not proven by Fudan's. All of them, where a claim denies something."""
+        asked = names(self.question)
+        if not asked or denies(claim):
+            return asked
+        texts = [fold(hit.text).text for hit in {piece.hit for piece in self.evidence}]
+        return {name for name in asked if any(name in text for text in texts)}
+
     def _marker(self, evidence: Evidence) -> int:
         for citation in self.citations:
             if (citation.doc, citation.start) == (evidence.hit.doc, evidence.start):
@@ -157,6 +166,11 @@ _CLOSED = re.compile(
     r"吗|是否|是不是|有没有|还是|\bor\b"
     r"|^(?:is|are|was|were|do|does|did|can|could|has|have|had|will|would|should)\b"
 )
+
+
+def is_closed(question: str) -> bool:
+    """Whether a question may be answered with its own words: yes, no, or one of those it names."""
+    return bool(_CLOSED.search(fold(question).text))
 
 
 def _unasked(content: dict[str, int], question: str) -> dict[str, int]:
@@ -192,7 +206,7 @@ def _says_something(claim: str, question: str) -> bool:
     if _WHEN.match(asked) and not numbers and not _TIME.search(told):
         return False
     content = content_words(claim)
-    return bool(content if _CLOSED.search(asked) else _unasked(content, question))
+    return bool(content if is_closed(question) else _unasked(content, question))
 
 
 def _best(scores: Sequence[float]) -> int | None:

@@ -102,6 +102,16 @@ def _measures(text: str) -> dict[str, set[str]]:
     return found
 
 
+_DENIAL = re.compile(
+    r"没有|未能|[并从尚]未|不是|并非|不[会能再曾]|无法|从不|非(?=[，但])|\b(?:not|no|never|nor|cannot)\b|n't\b"
+)
+
+
+def denies(text: str) -> bool:
+    """Whether a text says of something that it is not so."""
+    return bool(_DENIAL.search(fold(text).text))
+
+
 # --- words in common -------------------------------------------------------------------------
 
 STOP_WORDS = frozenset(

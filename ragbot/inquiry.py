@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 
 from ragbot import phrases
 from ragbot.abstention import probability, threshold
-from ragbot.citations import Citer
+from ragbot.citations import Citer, is_closed
 from ragbot.disagreement import disagreeing
 from ragbot.enumeration import enumerated
-from ragbot.evidence import Evidence, copied, gather, rivals
+from ragbot.evidence import Evidence, copied, denies, gather, rivals
 from ragbot.generator import Generator, Reading, asked_for, weight
 from ragbot.retriever import Retriever
 from ragbot.text import across, detect_language, sentences, to_language
@@ -146,6 +146,8 @@ class Inquiry:
 def _told(citer: Citer, claim: str, proof: Sequence[Evidence]) -> str:
     """A claim with its markers; the sentence itself where it says more than the claim got right."""
     source = proof[0].text
-    if not claim or (rivals(claim, source) and weight(source) <= _SHORT):
+    # Asked whether something is so, a small model says yes to a sentence that says no.
+    turned = is_closed(citer.question) and denies(claim) != denies(source)
+    if not claim or ((turned or rivals(claim, source)) and weight(source) <= _SHORT):
         claim, proof = to_language(source, citer.language), proof[:1]
     return citer.tell(claim, proof)

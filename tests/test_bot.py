@@ -151,6 +151,24 @@ def test_a_wrong_premise_is_denied_with_what_the_text_says(
     assert answer.citations[0].quote == BAICHUAN
 
 
+@pytest.mark.parametrize(
+    "case",
+    [
+        ("湘雅直接用了嗎？", "湘雅沒有把它直接搬進來。", "是，湘雅把它直接搬進來。", "湘雅沒有把它直接搬進來。[1]"),
+        ("Did Xiangya use it?", "Xiangya did not use it at all.", "Yes, Xiangya did use it.", "Xiangya did not use it at all.[1]"),
+        # What is said alike, and what is asked otherwise, stays as it was written.
+        ("湘雅直接用了嗎？", "湘雅沒有把它直接搬進來。", "湘雅沒有搬進來。", "湘雅沒有搬進來。[1]"),
+        ("湘雅怎麼用的？", "湘雅沒有把它搬進來，而是請人搭建。", "湘雅請人搭建。", "湘雅請人搭建。[1]"),
+    ],
+)  # fmt: skip
+def test_a_yes_to_a_sentence_that_says_no_gives_way_to_it(
+    make_bot: MakeBot, engine: FakeEngine, case: tuple[str, str, str, str]
+) -> None:
+    question, source, written, told = case
+    engine.enqueue(reading(source, written))
+    assert make_bot(source).ask(question).answer == told
+
+
 def test_a_wrong_number_gives_way_to_the_sentence_that_has_it(
     make_bot: MakeBot, engine: FakeEngine
 ) -> None:

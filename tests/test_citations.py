@@ -241,3 +241,23 @@ def test_the_question_said_again_is_no_answer(
 )
 def test_what_was_asked_for_is_told(question: str, claim: str, source: str, said: bool) -> None:
     assert (citer(source, question=question).cite(claim) is not None) == said
+
+
+@pytest.mark.parametrize(
+    ("question", "written", "proven"),
+    [
+        ("CardioMind是不是北京大學做的？", "CardioMind是北京大學的醫院做的。", False),
+        ("CardioMind是不是復旦大學做的？", "CardioMind是復旦大學的醫院做的。", True),
+        (
+            "CardioMind是不是北京大學做的？",
+            "CardioMind不是北京大學做的，是復旦大學的醫院做的。",
+            True,
+        ),
+    ],
+)
+def test_a_name_of_the_questions_own_is_given_only_where_a_passage_holds_it(
+    question: str, written: str, proven: bool
+) -> None:
+    evidence = gather(hits("復旦大學的醫院做的是CardioMind。"))
+    citer = Citer(question, "zh-Hant", evidence, lambda claim: [0.0] * len(evidence))
+    assert bool(citer.prove(written)) is proven

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from ragbot.evidence import Evidence, cited, content_words, copied, coverage, gather, rivals
+from ragbot.evidence import Evidence, cited, content_words, copied, coverage, denies, gather, rivals
 from ragbot.text import fold
 from ragbot.types import Citation
 from tests.test_citations import ENGLISH, SOURCE_1, SOURCE_2, hits
@@ -123,3 +123,21 @@ def test_a_source_with_other_numbers_of_the_same_measure_is_a_rival(
 )
 def test_coverage(claim: str, source: str, share: float) -> None:
     assert coverage(content_words(claim), fold(source).text) == share
+
+
+@pytest.mark.parametrize(
+    ("text", "denied"),
+    [
+        ("湘雅沒有把它搬進來。", True),
+        ("他并非医生", True),
+        ("這不是他做的", True),
+        ("It isn't known.", True),
+        ("Nobody can; it was never tried", True),
+        ("不同的醫院各有不少問題，不過很快", False),
+        ("非常好，非洲也有", False),
+        ("Nothing notable, a knot", False),
+        ("", False),
+    ],
+)
+def test_what_denies_is_told_from_words_that_look_like_it(text: str, denied: bool) -> None:
+    assert denies(text) is denied
