@@ -16,6 +16,17 @@ import typer
 from typer.core import TyperGroup
 
 from ragbot.errors import RagbotError
+from ragbot.options import (
+    CorpusOption,
+    EncoderOption,
+    IndexOption,
+    JsonOption,
+    KeepAllOption,
+    LlmOption,
+    Question,
+    RerankerOption,
+    TopKOption,
+)
 
 INTERRUPTED = 130
 
@@ -27,31 +38,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-# typer reads annotations at run time, on 3.10 too, where only Optional[...] is safe for it.
-CorpusOption = Annotated[
-    Optional[Path], typer.Option("--corpus", "-c", help="File or folder to answer from.")
-]
-IndexOption = Annotated[Optional[Path], typer.Option("--index", help="Folder of the built index.")]
-EncoderOption = Annotated[
-    Optional[str], typer.Option("--encoder", help="packaged:NAME, a folder, or a hub id.")
-]
-RerankerOption = Annotated[
-    Optional[str],
-    typer.Option("--reranker", help="Cross-encoder that orders passages anew: folder or hub id."),
-]
-LlmOption = Annotated[
-    Optional[str],
-    typer.Option(
-        "--llm", help="packaged:NAME, a .gguf file, a folder, a hub id, or a server's model."
-    ),
-]
-TopKOption = Annotated[Optional[int], typer.Option("--top-k", "-k", help="Passages to retrieve.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
-KeepAllOption = Annotated[
-    Optional[bool], typer.Option("--keep-all", help="Keep web-page litter, too.")
-]
-Question = Annotated[str, typer.Argument(help="What you want to know.", show_default=False)]
 
 
 @app.command()
@@ -166,7 +152,9 @@ app.add_typer(
 
 @evaluation.command()
 def run(
-    questions: Annotated[Path, typer.Argument(help="Question set: JSON Lines, CSV, bare .txt.")],
+    questions: Annotated[
+        Path, typer.Argument(help="Question set: JSON Lines, CSV, bare .txt, rated .sqlite.")
+    ],
     corpus: CorpusOption = None,
     index: IndexOption = None,
     encoder: EncoderOption = None,

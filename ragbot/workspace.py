@@ -26,7 +26,7 @@ Report = Callable[[str], Progress]
 """Given the name of a piece of long work, gives what to call with (done, total)."""
 
 _SOURCE = "source.json"
-_SPECIAL_TOKENS = 8  # what an encoder's prompt and its marks of beginning and end take, at most
+SPECIAL_TOKENS = 8  # what an encoder's prompt and its marks of beginning and end take, at most
 
 
 def silent(label: str) -> Progress:
@@ -114,7 +114,7 @@ def renewed_index(
 
 
 def _chunks(corpus: Corpus, encoder: Encoder) -> Sequence[Chunk]:
-    limit = encoder.max_tokens - _SPECIAL_TOKENS
+    limit = encoder.max_tokens - SPECIAL_TOKENS
     return [
         piece
         for document in corpus.documents

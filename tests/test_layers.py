@@ -13,7 +13,7 @@ import pytest
 import ragbot
 
 FLOORS = [
-    {"types", "errors"},
+    {"types", "errors", "options"},
     {"config", "e5", "store"},
     {"text", "fence", "packaged", "hub"},
     {"words"},

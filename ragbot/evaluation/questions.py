@@ -1,4 +1,4 @@
-"""Question sets: JSON Lines, CSV or a bare list, checked line by line before anything is run."""
+"""Question sets: JSON Lines, CSV, a bare list or rated answers, checked before anything is run."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ragbot.errors import ConfigError
+from ragbot.evaluation.rated import SUFFIXES, rated_rows
 from ragbot.fence import checked
 from ragbot.text import detect_language
 from ragbot.types import Language, Message
@@ -92,6 +93,12 @@ class Question(BaseModel):
         return facts
 
 
+class RatedQuestion(Question):
+    """A question whose answer a reader rated, with what the reader said of it."""
+
+    remark: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Selection:
     """Which questions of a set are asked: of these types and languages, `limit` of them at most."""
@@ -103,20 +110,14 @@ class Selection:
 
 
 def load_questions(path: Path) -> list[Question]:
-    """The questions of a file, whose form its name tells: .csv, .txt (a bare list), JSON Lines.
+    """The questions of a file, whose form its name tells: .csv, .txt (a bare list), JSON Lines, or
+    .sqlite, the ratings that `ragbot serve` keeps.
 
     Raises ConfigError, which names the line and what is wrong.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise ConfigError(f"The questions {path} cannot be read: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"The questions {path} are not UTF-8 text: save them as that.") from error
-    read = {".csv": _csv_rows, ".txt": _bare_rows}.get(path.suffix.lower(), _json_rows)
     questions: dict[str, Question] = {}
-    for number, row in read(path, text):
-        question = _question(path, number, row)
+    for number, row, kind in _rows(path):
+        question = _question(path, number, row, kind)
         if question.id in questions:
             raise ConfigError(
                 f"Line {number} of {path}: the id {question.id!r} stands twice: make each unique."
@@ -156,6 +157,21 @@ def select(questions: Sequence[Question], wanted: Selection) -> list[Question]:
 Rows = Iterator[tuple[int, object]]
 
 
+def _rows(path: Path) -> Iterator[tuple[int, object, type[Question]]]:
+    try:
+        if path.suffix.lower() in SUFFIXES:
+            path.open("rb").close()  # what is missing or forbidden is told as of any file
+            yield from ((number, row, RatedQuestion) for number, row in rated_rows(path))
+            return
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise ConfigError(f"The questions {path} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"The questions {path} are not UTF-8 text: save them as that.") from error
+    read = {".csv": _csv_rows, ".txt": _bare_rows}.get(path.suffix.lower(), _json_rows)
+    yield from ((number, row, Question) for number, row in read(path, text))
+
+
 def _json_rows(path: Path, text: str) -> Rows:
     for number, line in _lines(text.split("\n")):
         try:
@@ -187,9 +203,9 @@ def _lines(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
     return ((number, line) for number, line in enumerate(lines, start=1) if line.strip())
 
 
-def _question(path: Path, number: int, row: object) -> Question:
+def _question(path: Path, number: int, row: object, kind: type[Question]) -> Question:
     try:
-        return Question.model_validate(row)
+        return kind.model_validate(row)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the object"

@@ -1,0 +1,1 @@
+"""The web chat and the HTTP API: what only `ragbot serve` loads."""
