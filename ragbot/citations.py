@@ -200,6 +200,8 @@ def _says_something(claim: str, question: str) -> bool:
     which one it was: each was wrong.
     """
     asked, told = fold(question).text, fold(claim).text
+    if told.endswith("?"):  # the question again
+        return False
     numbers = mentioned_numbers(claim)
     if _HOW_MANY.search(asked) and not numbers:
         return False

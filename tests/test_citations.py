@@ -237,6 +237,9 @@ def test_the_question_said_again_is_no_answer(
         ("這幾年誰看好橋？", "商會看好這座橋。", "這幾年商會看好這座橋。", True),
         ("幾內亞的首都是哪裡？", "首都是柯那克里。", "幾內亞的首都是柯那克里。", True),
         ("How long-term is it?", "It is permanent.", "The plan is permanent.", True),
+        # The question once more is no answer, closed or not.
+        ("橋建成了嗎？", "橋建成了嗎？", "橋建成了。", False),
+        ("Is it made to or from steel?", "Is it made from steel?", "It is made from steel.", False),
     ],
 )
 def test_what_was_asked_for_is_told(question: str, claim: str, source: str, said: bool) -> None:
