@@ -6,13 +6,14 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constr
 SHARED ?= ../shared
 SETS = xquad_zh xquad_en drcd_dev xquad_zh_asked_en xquad_en_asked_zh
 
-.PHONY: run install test lint check notebooks recall agreement baseline clean
+.PHONY: run install test lint check notebooks recall agreement baseline screenshots clean
 
 run: install
 	@$(BIN)/ragbot index
 	@printf '%s\n' '華為在什麼時候宣布成立醫療衛生軍團？' /sources /reset \
 	  'Which hospital worked with Huawei on RuiPath?' /sources | $(BIN)/ragbot chat
-	@echo 'Ask more:  $(BIN)/ragbot chat    $(BIN)/ragbot ask "..." --corpus FILE_OR_FOLDER'
+	@echo 'In the terminal:  $(BIN)/ragbot chat    $(BIN)/ragbot ask "..." --corpus FILE_OR_FOLDER'
+	@$(BIN)/ragbot serve
 
 install: $(VENV)/installed
 test: $(VENV)/installed-dev lint notebooks
@@ -47,6 +48,10 @@ runs/article_dev: | $(VENV)/installed
 runs/%: | $(VENV)/installed
 	$(BIN)/ragbot eval $(SHARED)/bench/$*.questions.jsonl \
 	  --corpus $(SHARED)/bench/$(firstword $(subst _asked, ,$*)).corpus.txt --limit 60 --out $@
+
+# The pictures in docs/images, of the real page with the real model.
+screenshots: $(VENV)/installed-dev
+	$(BIN)/python scripts/take_screenshots.py
 
 clean:
 	rm -rf $(VENV) index/generation-* index/manifest.json index/source.json

@@ -17,15 +17,30 @@ from typer.core import TyperGroup
 
 from ragbot.errors import RagbotError
 from ragbot.options import (
+    CheckerOption,
     CorpusOption,
     EncoderOption,
+    FailUnderOption,
+    HostOption,
     IndexOption,
     JsonOption,
+    JudgeOption,
     KeepAllOption,
+    LanguagesOption,
+    LimitOption,
     LlmOption,
+    LogQuestionsOption,
+    OriginsOption,
+    OutOption,
+    PortOption,
     Question,
+    RateOption,
+    RephraseOption,
     RerankerOption,
+    ResumeOption,
+    RetrievalOnlyOption,
     TopKOption,
+    TypesOption,
 )
 
 INTERRUPTED = 130
@@ -115,6 +130,30 @@ def chat(
 
 
 @app.command()
+def serve(
+    host: HostOption = "127.0.0.1",
+    port: PortOption = 7860,
+    corpus: CorpusOption = None,
+    index: IndexOption = None,
+    encoder: EncoderOption = None,
+    reranker: RerankerOption = None,
+    llm: LlmOption = None,
+    top_k: TopKOption = None,
+    rate: RateOption = None,
+    origins: OriginsOption = None,
+    log_questions: LogQuestionsOption = False,
+) -> None:
+    """Open the chat page, and an API for other programs."""
+    from ragbot.config import load_config
+    from ragbot.web import server
+
+    models = dict(encoder=encoder, reranker=reranker, llm=llm)
+    config = load_config(dict(corpus=corpus, index=index, top_k=top_k, rate=rate, **models))
+    options = server.Options(config.rate, tuple(origins or ()), log_questions)
+    server.serve(config, host=host, port=port, options=options)
+
+
+@app.command()
 def verify(
     answers: Annotated[
         Path,
@@ -161,31 +200,14 @@ def run(
     reranker: RerankerOption = None,
     llm: LlmOption = None,
     top_k: TopKOption = None,
-    out: Annotated[
-        Optional[Path], typer.Option("--out", "-o", help="Folder for record, summary and report.")
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the interrupted run in --out.")
-    ] = False,
-    retrieval_only: Annotated[
-        bool, typer.Option("--retrieval-only", help="Measure what is found, ask nothing.")
-    ] = False,
-    rephrase: Annotated[
-        bool,
-        typer.Option(
-            "--rephrase", help="With --retrieval-only: translate questions as for an answer."
-        ),
-    ] = False,
-    limit: Annotated[
-        Optional[int], typer.Option("--limit", "-n", min=1, help="Draw so many questions.")
-    ] = None,
+    out: OutOption = None,
+    resume: ResumeOption = False,
+    retrieval_only: RetrievalOnlyOption = False,
+    rephrase: RephraseOption = False,
+    limit: LimitOption = None,
     seed: Annotated[int, typer.Option("--seed", help="For what is drawn.")] = 0,
-    types: Annotated[
-        Optional[list[str]], typer.Option("--types", help="Of these types only: a,b.")
-    ] = None,
-    langs: Annotated[
-        Optional[list[str]], typer.Option("--langs", help="In these languages only: en,zh-Hant.")
-    ] = None,
+    types: TypesOption = None,
+    langs: LanguagesOption = None,
     noise: Annotated[
         int, typer.Option("--noise", min=0, max=46, help="Useless passages added to each prompt.")
     ] = 0,
@@ -195,16 +217,9 @@ def run(
     also_removed: Annotated[
         bool, typer.Option("--also-removed", help="Ask each once more with its gold hidden.")
     ] = False,
-    checker: Annotated[
-        Optional[str], typer.Option("--checker", help="Model that judges support; '' for none.")
-    ] = None,
-    judge: Annotated[
-        str, typer.Option("--judge", help="Model for opinions: packaged:NAME, MODEL@URL.")
-    ] = "",
-    fail_under: Annotated[
-        Optional[list[str]],
-        typer.Option("--fail-under", help="METRIC=VALUE; exit code 1 below it. Repeatable."),
-    ] = None,
+    checker: CheckerOption = None,
+    judge: JudgeOption = "",
+    fail_under: FailUnderOption = None,
     json: JsonOption = False,
 ) -> None:
     """Measure how well a question set is answered over a corpus.

@@ -55,7 +55,13 @@ class Config(BaseSettings):
     base_url: str = Field(
         "", description="address of an OpenAI-compatible server (.../v1); setting it chooses openai"
     )
-    api_key: str = Field("", description="key for that server", repr=False)
+    llm_api_key: str = Field("", description="key for that server", repr=False)
+    api_key: str = Field(
+        "", description="key that `ragbot serve` asks of its API's clients; none: none", repr=False
+    )
+    rate: int = Field(
+        30, ge=0, le=100_000, description="questions a minute of one client of the API; 0: any"
+    )
     top_k: int = Field(8, ge=1, le=50, description="passages that the generator may read")
     max_tokens: int = Field(320, ge=16, le=4096, description="longest answer, in tokens")
     context: int = Field(4096, ge=1024, le=131072, description="generator's context, in tokens")

@@ -51,7 +51,7 @@ def examine(config: Config) -> Iterator[Finding]:
     for name in Config.model_fields:
         value = getattr(config, name)
         origin = "" if name in config.model_fields_set else " (default)"
-        shown = "set" if name == "api_key" and value else value
+        shown = "set" if name.endswith("api_key") and value else value
         yield Finding(f"setting {name}", f"{shown}{origin}")
     yield Finding("settings file", f"{CONFIG_FILE} {'read' if CONFIG_FILE.exists() else 'absent'}")
     yield from _machine(config)

@@ -1,4 +1,4 @@
-"""The flags that several commands share, for typer."""
+"""The flags that several commands share, and those that take long to describe, for typer."""
 
 from __future__ import annotations
 
@@ -31,3 +31,58 @@ KeepAllOption = Annotated[
     Optional[bool], typer.Option("--keep-all", help="Keep web-page litter, too.")
 ]
 Question = Annotated[str, typer.Argument(help="What you want to know.", show_default=False)]
+
+# `ragbot serve`
+HostOption = Annotated[
+    str, typer.Option("--host", help="Address to listen on; 0.0.0.0 opens it to the network.")
+]
+PortOption = Annotated[
+    int, typer.Option("--port", "-p", help="Port to listen on; 0 takes a free one.")
+]
+RateOption = Annotated[
+    Optional[int],
+    typer.Option("--rate", help="Questions a minute of one client of the API; 0: any."),
+]
+OriginsOption = Annotated[
+    Optional[list[str]],
+    typer.Option(
+        "--origin", help="Other site that may use it, https://chat.example.org. Repeatable."
+    ),
+]
+LogQuestionsOption = Annotated[
+    bool, typer.Option("--log-questions", help="Write the questions into the log, too.")
+]
+
+# `ragbot eval`
+OutOption = Annotated[
+    Optional[Path], typer.Option("--out", "-o", help="Folder for record, summary and report.")
+]
+ResumeOption = Annotated[
+    bool, typer.Option("--resume", help="Go on with the interrupted run in --out.")
+]
+RetrievalOnlyOption = Annotated[
+    bool, typer.Option("--retrieval-only", help="Measure what is found, ask nothing.")
+]
+RephraseOption = Annotated[
+    bool,
+    typer.Option("--rephrase", help="With --retrieval-only: translate questions as for an answer."),
+]
+LimitOption = Annotated[
+    Optional[int], typer.Option("--limit", "-n", min=1, help="Draw so many questions.")
+]
+TypesOption = Annotated[
+    Optional[list[str]], typer.Option("--types", help="Of these types only: a,b.")
+]
+LanguagesOption = Annotated[
+    Optional[list[str]], typer.Option("--langs", help="In these languages only: en,zh-Hant.")
+]
+CheckerOption = Annotated[
+    Optional[str], typer.Option("--checker", help="Model that judges support; '' for none.")
+]
+JudgeOption = Annotated[
+    str, typer.Option("--judge", help="Model for opinions: packaged:NAME, MODEL@URL.")
+]
+FailUnderOption = Annotated[
+    Optional[list[str]],
+    typer.Option("--fail-under", help="METRIC=VALUE; exit code 1 below it. Repeatable."),
+]

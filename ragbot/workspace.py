@@ -58,7 +58,7 @@ def default_reranker(config: Config) -> Rerank | None:
 def default_engine(config: Config, report: Report = silent) -> Engine:
     """The generator that the settings name, loaded. Raises ModelError, ConfigError."""
     if config.engine == "openai" or (config.engine == "auto" and config.base_url):
-        return connect_engine(config.llm, config.base_url, config.api_key)
+        return connect_engine(config.llm, config.base_url, config.llm_api_key)
     model = resolve_generator(config.llm, config.cache, report("Preparing the generator"))
     return open_engine(
         config.engine,

@@ -55,6 +55,7 @@ def test_settings_do_not_change() -> None:
         load_config().top_k = 3
 
 
-def test_a_key_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RAGBOT_API_KEY", "secret")
+@pytest.mark.parametrize("variable", ["RAGBOT_API_KEY", "RAGBOT_LLM_API_KEY"])
+def test_a_key_is_not_shown(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    monkeypatch.setenv(variable, "secret")
     assert "secret" not in repr(load_config())

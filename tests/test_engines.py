@@ -190,7 +190,7 @@ def test_a_server_is_asked_for_no_grammar_which_it_may_not_know(server: str) -> 
 
 @pytest.mark.parametrize(
     ("path", "said"),
-    [("401", "RAGBOT_API_KEY"), ("404", "serves the model 'm'"), ("400", "see its log")],
+    [("401", "RAGBOT_LLM_API_KEY"), ("404", "serves the model 'm'"), ("400", "see its log")],
 )
 def test_a_refusal_is_one_sentence_with_a_remedy(server: str, path: str, said: str) -> None:
     with pytest.raises(ModelError, match=said) as caught:
@@ -412,7 +412,7 @@ def test_the_client_talks_to_a_real_server_under_a_key(llamacpp: Engine) -> None
     assert isinstance(llamacpp, LlamaCppEngine)
     other = connect_engine("any", llamacpp.base_url, llamacpp.api_key)
     assert whole(other, ASK)[0] == whole(llamacpp, ASK)[0]
-    with pytest.raises(ModelError, match="RAGBOT_API_KEY"):
+    with pytest.raises(ModelError, match="RAGBOT_LLM_API_KEY"):
         whole(connect_engine("any", llamacpp.base_url, "wrong"), ASK)
 
 

@@ -55,6 +55,8 @@ HEAVY = [
     "jieba",
     "onnxruntime",
     "openai",
+    "fastapi",
+    "uvicorn",
 ]
 PACKAGE = Path(ragbot.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -164,8 +164,8 @@ def _tokens(choice: Any) -> list[Token]:
 def _refusal(base_url: str, model: str, error: object) -> str:
     status = getattr(error, "status_code", 0)
     remedy = {
-        401: "set RAGBOT_API_KEY",
-        403: "set RAGBOT_API_KEY to a key that may use it",
+        401: "set RAGBOT_LLM_API_KEY",
+        403: "set RAGBOT_LLM_API_KEY to a key that may use it",
         404: f"see whether it serves the model {model!r} and whether its address ends in /v1",
     }.get(status, "see its log")
     return f"The server at {base_url} refused ({status}: {_message(error)}): {remedy}."

@@ -42,7 +42,9 @@ _PLACES = {
     "reranker",
     "llm",
     "base_url",
+    "llm_api_key",
     "api_key",
+    "rate",
     "threads",
 }
 
