@@ -60,7 +60,7 @@ def ask(page: Page, question: str) -> Locator:
     [
         ("zh-TW", "華為在什麼時候宣布成立醫療衛生軍團？", "3月"),
         ("zh-CN", "华为在什么时候宣布成立医疗卫生军团？", "3月"),
-        ("en-GB", WHICH_HOSPITAL, "Ruijin"),
+        ("en-GB", WHICH_HOSPITAL, "瑞金"),
     ],
 )
 def test_three_scripts_are_answered_and_each_sentence_can_be_checked(
@@ -106,7 +106,7 @@ def test_two_visitors_are_answered_in_turn(visit: Visit, site: Site) -> None:
     second.fill("#question", "國家衛健委列出了多少個應用場景？")
     second.keyboard.press("Enter")
     second.locator(".what", has_text="你是第 1 位").wait_for()
-    for page, holds in ((first, "Ruijin"), (second, "84")):
+    for page, holds in ((first, "瑞金"), (second, "84")):
         page.wait_for_selector(".turn[data-state=done]", timeout=PATIENCE)
         assert holds in page.locator(".told").inner_text()
 

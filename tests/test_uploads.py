@@ -630,7 +630,7 @@ def test_limits_are_told_in_plain_numbers() -> None:
     assert told == {
         "files": 5,
         "megabytes": 10,
-        "characters": 2_000_000,
+        "characters": 400_000,
         "kinds": ".txt, .pdf",
         "minutes": 30,
     }
