@@ -22,7 +22,7 @@ from ragbot.index import Index
 from ragbot.inquiry import Found, Inquiry
 from ragbot.retriever import UNRELATED, Retriever
 from ragbot.streaming import AnswerStream
-from ragbot.text import across, detect_language, detect_script
+from ragbot.text import across, detect_language, detect_script, fold
 from ragbot.types import Answer, Citation, Hit, Language, Message, Step, Timings, Watch
 from ragbot.workspace import (
     Report,
@@ -142,6 +142,12 @@ class RagBot:
         cancel: threading.Event | None,
         watch: Watch,
     ) -> Iteration[str, None, Answer]:
+        if phrases.greets(fold(question).text):
+            answer = _greeted(
+                question, _language(question, history, self.search(question, top_k=1))
+            )
+            yield answer.text
+            return answer
         clock = _Clock()
         watch(Step("searching"))
         generator = Generator(self.engine, self._max_tokens, cancel)
@@ -191,6 +197,19 @@ class RagBot:
         near = [hit for hit in hits if hit.score >= _NEAR]
         nearest = self.retriever.focus(query, near, limit=1) if near else ()
         return tuple(cited(piece, 1) for piece in gather(nearest)[:1])
+
+
+def _greeted(question: str, language: Language) -> Answer:
+    """The answer to what is no question: nothing is searched for, nothing proven."""
+    return Answer(
+        question=question,
+        language=language,
+        answer=phrases.GREETING[language],
+        abstained=True,
+        citations=(),
+        passages=(),
+        timings=Timings(0.0, 0.0, 0.0),
+    )
 
 
 def _language(question: str, history: Sequence[Message], hits: Sequence[Hit]) -> Language:

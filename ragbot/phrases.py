@@ -18,6 +18,12 @@ ABSTENTION: dict[Language, str] = {
     "en": "These documents do not contain the answer to this question.",
 }
 
+GREETING: dict[Language, str] = {
+    "zh-Hant": "你好！請就這些文件提問，每一句回答都會附上出處。",
+    "zh-Hans": "你好！请就这些文件提问，每一句回答都会附上出处。",
+    "en": "Hello! Ask about these documents, and each sentence of the answer comes with its source.",
+}
+
 RELATED: dict[Language, str] = {
     "zh-Hant": "最接近的內容見[{}]。",
     "zh-Hans": "最接近的内容见[{}]。",
@@ -42,6 +48,18 @@ _REFUSAL = re.compile(
     re.IGNORECASE,
 )
 _NOTHING = re.compile(r"\W*(?:无|無|没有|沒有|none)\W*", re.IGNORECASE)
+
+
+_GREETING = re.compile(
+    r"\W*(?:[你您]好|大家好|哈[啰喽]|嗨|早上好|晚上好|下午好|[早午晚]安|多?谢谢?"
+    r"|hi|hello|hey|good (?:morning|afternoon|evening)|thanks|thank you)"
+    r"(?:[\W_]|[啊呀吗了你您]|there|all|ragbot|very much)*"
+)
+
+
+def greets(question: str) -> bool:
+    """Whether a folded question only greets or thanks."""
+    return bool(_GREETING.fullmatch(question))
 
 
 def is_none(written: str) -> bool:

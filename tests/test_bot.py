@@ -107,6 +107,36 @@ def test_what_the_corpus_does_not_say_is_not_said(
     assert engine.replies == []
 
 
+@pytest.mark.parametrize(
+    ("greeting", "begins"),
+    [
+        ("你好！", "你好"),
+        ("您好啊", "你好"),
+        ("Hello there!", "Hello"),
+        ("Thanks", "Hello"),
+        ("謝謝你", "你好！請"),
+        ("谢谢", "你好！请"),
+    ],
+)
+def test_a_greeting_is_greeted_and_nothing_is_searched_for(
+    make_bot: MakeBot, engine: FakeEngine, greeting: str, begins: str
+) -> None:
+    answer = make_bot(ARTICLE).ask(greeting)
+    assert answer.answer.startswith(begins)
+    assert not answer.citations and not answer.related and not answer.passages
+    assert not engine.prompts
+
+
+@pytest.mark.parametrize(
+    "question", ["你好，百川智能做了什麼？", "Hi, what did Baichuan do?", "謝什麼？"]
+)
+def test_a_question_that_begins_with_a_greeting_is_a_question(
+    make_bot: MakeBot, engine: FakeEngine, question: str
+) -> None:
+    engine.enqueue("百川智能做了什么？", nothing(), nothing())
+    assert make_bot(ARTICLE).ask(question).passages
+
+
 def test_without_passages_nothing_is_asked(make_bot: MakeBot, engine: FakeEngine) -> None:
     bot = make_bot(ARTICLE)
     bot.retriever = bot.retriever.then(lambda question, hits: [])

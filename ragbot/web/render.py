@@ -136,7 +136,7 @@ def _told(answer: Answer, shown: dict[int, Citation], view: View) -> str:
     body = "".join(f"<p>{''.join(parts)}</p>" for parts in paragraphs if "".join(parts).strip())
     kind = "told refused" if answer.abstained else "told"
     head = ""
-    if answer.abstained:
+    if answer.abstained and answer.passages:  # a greeting was not looked for
         said = escaped(word("refused", view.language))
         head = f'<p class="verdict" lang="{view.language}">{said}</p>'
     return f'{head}<div class="{kind}" lang="{answer.language}">{body}</div>'
