@@ -21,7 +21,7 @@ ABSTENTION: dict[Language, str] = {
 GREETING: dict[Language, str] = {
     "zh-Hant": "你好！請就這些文件提問，每一句回答都會附上出處。",
     "zh-Hans": "你好！请就这些文件提问，每一句回答都会附上出处。",
-    "en": "Hello! Ask about these documents, and each sentence of the answer comes with its source.",
+    "en": "Hello! Ask about these documents: each sentence of an answer comes with its source.",
 }
 
 RELATED: dict[Language, str] = {

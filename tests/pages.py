@@ -33,10 +33,10 @@ from ragbot.web.desk import Desk
 from ragbot.web.feedback import Feedback
 from ragbot.web.guard import Rules
 from ragbot.web.observe import Book
-from ragbot.web.page import build_page, mount_page
+from ragbot.web.own.uploads import Uploads
+from ragbot.web.page.layout import build_page, mount_page
 from ragbot.web.site import build_site, page_host
 from ragbot.web.starts import Start
-from ragbot.web.uploads import Uploads
 from tests.fakes import CHECKING, FakeEncoder, FakeEngine, Reply, nothing, reading
 
 if TYPE_CHECKING:

@@ -16,11 +16,11 @@ from ragbot.bot import RagBot
 from ragbot.engines.base import TextStream
 from ragbot.errors import ModelError
 from ragbot.types import Message
-from ragbot.web.asking import Asking, Update, until
 from ragbot.web.desk import Desk
+from ragbot.web.own.uploads import Uploads
+from ragbot.web.page.asking import Asking, Update, until
+from ragbot.web.page.visitors import Visitors
 from ragbot.web.starts import Start
-from ragbot.web.uploads import Uploads
-from ragbot.web.visitors import Visitors
 from tests.fakes import FakeEngine, Reply, reading
 
 T = TypeVar("T")

@@ -17,8 +17,8 @@ from ragbot.errors import ModelError
 from ragbot.web import chores
 from ragbot.web.chores import Chores
 from ragbot.web.desk import Desk, Finished
+from ragbot.web.own.uploads import Uploads
 from ragbot.web.starts import Start, save_starts, saved_starts
-from ragbot.web.uploads import Uploads
 from tests.served import QUESTION, SOON, TEXT, Clerk
 
 START = Start(QUESTION, "zh-Hant", "doc1.txt", 1)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ragbot.verify import read_answers
-from ragbot.web.strings import word
+from ragbot.web.page.strings import word
 from tests.pages import (
     ASK_BRIDGE,
     ASK_CORPS,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ragbot.web.strings import LANGUAGES, WORDS, word
+from ragbot.web.page.strings import LANGUAGES, WORDS, word
 from tests.pages import (
     ASK_BRIDGE,
     ASK_CORPS,

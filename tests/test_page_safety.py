@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ragbot.web.strings import word
+from ragbot.web.page.strings import word
 from tests.pages import (
     ASK_CORPS,
     EVIL,

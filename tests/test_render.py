@@ -12,10 +12,10 @@ from markdown_it import MarkdownIt
 
 from ragbot.types import Answer, Chunk, Citation, Document, Hit, Paragraph, Timings
 from ragbot.verify import SavedAnswer
-from ragbot.web.markup import escaped
-from ragbot.web.reading import WHOLE, Spot, opened
-from ragbot.web.render import View, answer_html, piece_html, reading_html, split
-from ragbot.web.saving import as_json, copied, inert, markdown
+from ragbot.web.page.markup import escaped
+from ragbot.web.page.reading import WHOLE, Spot, opened
+from ragbot.web.page.render import View, answer_html, piece_html, reading_html, split
+from ragbot.web.page.saving import as_json, copied, inert, markdown
 
 EN, HANT = View("en"), View("zh-Hant")
 TEXT = "蘋果一斤賣31元。香蕉一斤賣22元。"

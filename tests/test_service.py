@@ -16,13 +16,13 @@ import pytest
 from ragbot.bot import RagBot
 from ragbot.errors import StoreError
 from ragbot.types import Answer, Progress
-from ragbot.web import records
 from ragbot.web.desk import Desk
 from ragbot.web.feedback import Feedback
-from ragbot.web.service import Service
+from ragbot.web.own.uploads import Uploads
+from ragbot.web.page import records
+from ragbot.web.page.service import Service
+from ragbot.web.page.visitors import Visitors
 from ragbot.web.starts import Start
-from ragbot.web.uploads import Uploads
-from ragbot.web.visitors import Visitors
 from tests.fakes import FakeEngine, reading
 
 CORPS = "華為3月宣告組建醫療衛生軍團。"

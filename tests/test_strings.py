@@ -10,17 +10,17 @@ from typing import get_args
 
 import pytest
 
-import ragbot.web
+import ragbot.web.page
 from ragbot.fence import LONGEST_QUESTION
 from ragbot.text import HAN, detect_script, to_language
 from ragbot.types import Stage
 from ragbot.web.desk import BusyError, LateError, LeftError
-from ragbot.web.failures import NoDocumentsError, bad_question, failure
-from ragbot.web.files import Reason
-from ragbot.web.strings import LANGUAGES, NAMES, WORDS, word
-from ragbot.web.uploads import UploadError
+from ragbot.web.own.files import Reason
+from ragbot.web.own.uploads import UploadError
+from ragbot.web.page.failures import NoDocumentsError, bad_question, failure
+from ragbot.web.page.strings import LANGUAGES, NAMES, WORDS, word
 
-WEB = Path(ragbot.web.__file__).parent
+WEB = Path(ragbot.web.page.__file__).parent
 CLIENT = sorted((WEB / "client").iterdir())
 PAGE = (WEB / "client" / "page.html").read_text(encoding="utf-8")
 STAGES = ["sending", "waiting", *get_args(Stage)]

@@ -20,10 +20,10 @@ from pypdf import PdfWriter
 
 from ragbot.bot import RagBot
 from ragbot.errors import StoreError
-from ragbot.web import sandbox
-from ragbot.web.files import Reason, shown_name, take_in
-from ragbot.web.sandbox import read_apart
-from ragbot.web.uploads import Limits, UploadError, Uploads
+from ragbot.web.own import sandbox
+from ragbot.web.own.files import Reason, shown_name, take_in
+from ragbot.web.own.sandbox import read_apart
+from ragbot.web.own.uploads import Limits, UploadError, Uploads
 from tests.fakes import FakeEncoder, FakeEngine, reading
 
 BRIDGE = "青山橋長430公尺，2016年完工。設計師來自海法。"
@@ -609,7 +609,7 @@ def test_two_processes_share_a_folder(
 def test_the_end_of_the_process_is_the_end_of_it(tmp_path: Path) -> None:
     code = (
         "import sys, pathlib\n"
-        "from ragbot.web.uploads import Uploads\n"
+        "from ragbot.web.own.uploads import Uploads\n"
         "uploads = Uploads(None, pathlib.Path(sys.argv[1]))\n"
         "(uploads._folder / 'left').write_text('secret')\n"
         "print(uploads._folder)\n"

@@ -20,8 +20,8 @@ from ragbot.errors import RagbotError
 from ragbot.text import sentences
 from ragbot.types import Chunk
 from ragbot.web.desk import Desk
+from ragbot.web.own.uploads import Uploads
 from ragbot.web.starts import Start, chosen, save_starts, saved_starts, starts_for
-from ragbot.web.uploads import Uploads
 
 _log = logging.getLogger(__name__)
 

@@ -24,8 +24,8 @@ from starlette.types import Message as Sent
 
 from ragbot.bot import RagBot
 from ragbot.types import Answer, Message
+from ragbot.web.api.wire import BUG, respond
 from ragbot.web.desk import Desk, Event, Finished, Said, Waiting
-from ragbot.web.wire import BUG, respond
 
 log = logging.getLogger("ragbot.web")
 

@@ -23,13 +23,13 @@ from ragbot.bot import RagBot
 from ragbot.config import Config
 from ragbot.errors import ConfigError
 from ragbot.web.chores import Chores
-from ragbot.web.claim import claimed, vacate
 from ragbot.web.feedback import Feedback
 from ragbot.web.guard import Rules
 from ragbot.web.observe import Book, WatchedDesk, log_as_json
-from ragbot.web.page import build_page, mount_page
+from ragbot.web.own.claim import claimed, vacate
+from ragbot.web.own.uploads import Uploads
+from ragbot.web.page.layout import build_page, mount_page
 from ragbot.web.site import build_site, page_host
-from ragbot.web.uploads import Uploads
 from ragbot.workspace import index_folder
 
 _PORTS = 65535

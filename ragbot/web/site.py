@@ -15,7 +15,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ragbot.bot import RagBot
-from ragbot.web.api import build_api
+from ragbot.web.api.endpoints import build_api
 from ragbot.web.desk import Desk
 from ragbot.web.guard import Guard, Rules
 from ragbot.web.observe import Book, Observed

@@ -14,16 +14,16 @@ from typing import Any
 
 from ragbot.bot import RagBot
 from ragbot.types import Answer
-from ragbot.web import records
 from ragbot.web.desk import Desk
-from ragbot.web.failures import failure
 from ragbot.web.feedback import Feedback, Rated
-from ragbot.web.reading import Spot, opened
-from ragbot.web.render import View, answer_html, piece_html
-from ragbot.web.saving import as_json, copied, markdown
+from ragbot.web.own.uploads import UploadError, Uploads
+from ragbot.web.page import records
+from ragbot.web.page.failures import failure
+from ragbot.web.page.reading import Spot, opened
+from ragbot.web.page.render import View, answer_html, piece_html
+from ragbot.web.page.saving import as_json, copied, markdown
+from ragbot.web.page.visitors import Visitors
 from ragbot.web.starts import Start
-from ragbot.web.uploads import UploadError, Uploads
-from ragbot.web.visitors import Visitors
 
 Reply = dict[str, Any]
 

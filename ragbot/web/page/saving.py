@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 from ragbot.console import answer_json
 from ragbot.types import Answer, Citation, Language
-from ragbot.web.markup import plain
-from ragbot.web.strings import word
+from ragbot.web.page.markup import plain
+from ragbot.web.page.strings import word
 
 # Markup within a line; `[1]` stays, unless it could be a link's text or name.
 _INLINE = re.compile(r"[\\`*_<>|~&]|\[(?!\d{1,4}\](?![(:]))|\](?=[(:])|!(?=\[)")

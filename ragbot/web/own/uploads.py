@@ -24,9 +24,9 @@ from ragbot.errors import StoreError
 from ragbot.index import build_index
 from ragbot.text import sentences
 from ragbot.types import Chunk, Document, Progress
-from ragbot.web.claim import claimed, vacate
-from ragbot.web.files import DEFAULT, Limits, Reason, UploadError, shown_name, take_in
-from ragbot.web.sandbox import read_apart
+from ragbot.web.own.claim import claimed, vacate
+from ragbot.web.own.files import DEFAULT, Limits, Reason, UploadError, shown_name, take_in
+from ragbot.web.own.sandbox import read_apart
 from ragbot.workspace import SPECIAL_TOKENS
 
 __all__ = ["Limits", "Reason", "UploadError", "Uploads"]

@@ -18,9 +18,9 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from ragbot.types import Answer
+from ragbot.web.api.errors import explained
+from ragbot.web.api.wire import MODEL
 from ragbot.web.desk import Event, Finished, Said, Waiting
-from ragbot.web.errors import explained
-from ragbot.web.wire import MODEL
 
 T = TypeVar("T")
 

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from ragbot.errors import ModelError, RagbotError
 from ragbot.fence import LONGEST_QUESTION
 from ragbot.web.desk import BusyError, LateError, LeftError
-from ragbot.web.uploads import UploadError
+from ragbot.web.own.uploads import UploadError
 
 _log = logging.getLogger(__name__)
 

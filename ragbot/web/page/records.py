@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from ragbot.types import Answer, Language, Message
-from ragbot.web.reading import Part
+from ragbot.web.page.reading import Part
 
 _VISITOR = r"^[A-Za-z0-9_-]{16,64}$"
 _TURNS = 200  # of a conversation, in one request

@@ -16,8 +16,8 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from ragbot.errors import ConfigError, RagbotError
+from ragbot.web.api.wire import BUG, Failure, failure, respond
 from ragbot.web.desk import BusyError, LateError, LeftError
-from ragbot.web.wire import BUG, Failure, failure, respond
 
 _GONE = 499  # nobody reads it: for the log
 

@@ -21,15 +21,15 @@ from pydantic import ValidationError
 
 from ragbot.bot import RagBot
 from ragbot.fence import LONGEST_QUESTION
-from ragbot.web.asking import Asking, Update
 from ragbot.web.desk import Desk
 from ragbot.web.feedback import Feedback
-from ragbot.web.records import Hello
-from ragbot.web.service import Service
+from ragbot.web.own.uploads import Limits, Uploads
+from ragbot.web.page.asking import Asking, Update
+from ragbot.web.page.records import Hello
+from ragbot.web.page.service import Service
+from ragbot.web.page.strings import LANGUAGES, NAMES, WORDS, word
+from ragbot.web.page.visitors import Visitors
 from ragbot.web.starts import Start
-from ragbot.web.strings import LANGUAGES, NAMES, WORDS, word
-from ragbot.web.uploads import Limits, Uploads
-from ragbot.web.visitors import Visitors
 
 _CLIENT = Path(__file__).with_name("client")
 _STYLES = ("page.css", "talk.css", "panels.css")

@@ -16,13 +16,13 @@ from ragbot.bot import RagBot
 from ragbot.errors import ConfigError
 from ragbot.types import Answer
 from ragbot.web.desk import Desk, Event, Finished, Said, Waiting, Working
-from ragbot.web.failures import NoDocumentsError, bad_question, failure
-from ragbot.web.records import Ask, record
-from ragbot.web.render import View, answer_html, piece_html, reading_html
-from ragbot.web.saving import copied
+from ragbot.web.own.uploads import Uploads
+from ragbot.web.page.failures import NoDocumentsError, bad_question, failure
+from ragbot.web.page.records import Ask, record
+from ragbot.web.page.render import View, answer_html, piece_html, reading_html
+from ragbot.web.page.saving import copied
+from ragbot.web.page.visitors import Visitors
 from ragbot.web.starts import Start, suggestions
-from ragbot.web.uploads import Uploads
-from ragbot.web.visitors import Visitors
 
 T = TypeVar("T")
 Update = dict[str, Any]

@@ -23,11 +23,9 @@ from starlette.requests import ClientDisconnect
 from ragbot.bot import RagBot
 from ragbot.errors import ConfigError
 from ragbot.types import Answer, Citation, Message
-from ragbot.web.desk import Desk, Event, Finished
-from ragbot.web.errors import explain_errors
-from ragbot.web.observe import Book
-from ragbot.web.stream import Live, begun, chunks, unless_gone
-from ragbot.web.wire import (
+from ragbot.web.api.errors import explain_errors
+from ragbot.web.api.stream import Live, begun, chunks, unless_gone
+from ragbot.web.api.wire import (
     MODEL,
     ChatRequest,
     Choice,
@@ -46,6 +44,8 @@ from ragbot.web.wire import (
     failure,
     respond,
 )
+from ragbot.web.desk import Desk, Event, Finished
+from ragbot.web.observe import Book
 
 
 @dataclass(frozen=True, slots=True)

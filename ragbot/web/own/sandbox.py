@@ -26,7 +26,7 @@ from ragbot.corpus import read_document
 from ragbot.errors import CorpusError
 from ragbot.text import sentences
 from ragbot.types import Document, LeftOut
-from ragbot.web.files import Limits, Reason, UploadError
+from ragbot.web.own.files import Limits, Reason, UploadError
 
 _POLL = 0.1  # seconds
 _PATIENCE = 5  # times the processor's seconds, by the clock: others come first

@@ -1,6 +1,6 @@
 """Answers as HTML: each sentence with its state, its markers as buttons, and what they stand for.
 
-The text is others' and is escaped piece by piece (`ragbot.web.markup`). Documents are shown by
+The text is others' and is escaped piece by piece (`ragbot.web.page.markup`). Documents are shown by
 `reading`, conversations saved by `saving`.
 """
 
@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from ragbot.retriever import UNRELATED
 from ragbot.text import sentences
 from ragbot.types import Answer, Citation, Hit, Language
-from ragbot.web.markup import escaped, lang
-from ragbot.web.strings import word
+from ragbot.web.page.markup import escaped, lang
+from ragbot.web.page.strings import word
 
 _MARKER = re.compile(r"\s*\[(\d{1,4})\]")
 _QUOTES = (("「", "」"), ("『", "』"), ("“", "”"), ("《", "》"))

@@ -11,8 +11,8 @@ from itertools import takewhile
 from typing import Literal
 
 from ragbot.types import Document, Language, Paragraph
-from ragbot.web.markup import escaped, lang
-from ragbot.web.strings import word
+from ragbot.web.page.markup import escaped, lang
+from ragbot.web.page.strings import word
 
 WHOLE = 60_000  # characters of a document that is shown at once
 _PART = 20_000  # of a longer one, about, on either side of the quotation
