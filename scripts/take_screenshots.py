@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from playwright.sync_api import sync_playwright
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Page, Playwright
 
 ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "docs" / "images"
@@ -189,6 +189,17 @@ def take(browser: Browser, url: str, shot: Shot) -> None:
     print(f"{shot.name}.png")
 
 
+@contextmanager
+def launched(playwright: Playwright) -> Iterator[Browser]:
+    """A browser, closed in the end."""
+    path = shutil.which("chromium") or shutil.which("google-chrome")
+    browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+    try:
+        yield browser
+    finally:
+        browser.close()
+
+
 def main() -> None:
     """Take them all, or those that are named."""
     parser = argparse.ArgumentParser(description="Pictures of the page into docs/images.")
@@ -197,18 +208,10 @@ def main() -> None:
     arguments = parser.parse_args()
     wanted = [shot for shot in SHOTS if not arguments.names or shot.name in arguments.names]
     IMAGES.mkdir(parents=True, exist_ok=True)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=shutil.which("chromium") or shutil.which("google-chrome"), args=FLAGS
-        )
-        if arguments.url:
-            for shot in wanted:
-                take(browser, arguments.url, shot)
-        else:
-            with server() as url:
-                for shot in wanted:
-                    take(browser, url, shot)
-        browser.close()
+    with sync_playwright() as playwright, launched(playwright) as browser, ExitStack() as running:
+        url = arguments.url or running.enter_context(server())
+        for shot in wanted:
+            take(browser, url, shot)
 
 
 if __name__ == "__main__":
