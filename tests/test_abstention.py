@@ -172,7 +172,7 @@ def test_an_english_refusal_names_it_too(make_bot: MakeBot, engine: FakeEngine) 
     assert answer.related[0].quote == "The bridge was designed by Haim."
 
 
-@pytest.mark.parametrize("question", ["你好！", "謝謝你，再見。", "hi", "Good morning to you all!"])
+@pytest.mark.parametrize("question", ["嗯，再見。", "謝謝你，再見。", "bye", "Have a good morning, all of you!"])
 def test_what_nothing_comes_near_has_nothing_named(
     make_bot: MakeBot, engine: FakeEngine, question: str
 ) -> None:
