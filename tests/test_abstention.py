@@ -12,8 +12,8 @@ from ragbot import console
 from ragbot.abstention import DATA, SIGNALS, probability, threshold
 from ragbot.bot import RagBot
 from ragbot.phrases import ABSTENTION, RELATED
-from ragbot.types import Language
-from tests.fakes import FakeEngine, nothing, reading
+from ragbot.types import Language, Token
+from tests.fakes import FakeEngine, Reply, nothing, reading
 from tests.test_bot import ARTICLE, BAICHUAN, CORPS, FOUNDED, LONG
 
 MakeBot = Callable[..., RagBot]
@@ -101,6 +101,16 @@ def test_what_is_too_unlikely_is_refused_though_it_could_be_proven(
     assert answer.confidence == UNLIKELY
 
 
+@pytest.mark.parametrize(("no", "answered"), [(-8.0, True), (-2.0, False)])
+def test_what_is_certain_beside_its_sentence_is_answered_whatever_the_scores(
+    weighed: Callable[..., RagBot], engine: FakeEngine, no: float, answered: bool
+) -> None:
+    engine.check = Reply("是", (Token("是", {"是": -0.01, "否": no}),))
+    engine.enqueue(FOUNDED, nothing())
+    answer = weighed(UNLIKELY, UNLIKELY).ask("華為什麼時候組建軍團？")
+    assert answer.abstained is not answered
+
+
 def test_what_is_likely_enough_is_answered(
     weighed: Callable[..., RagBot], engine: FakeEngine
 ) -> None:
@@ -172,7 +182,9 @@ def test_an_english_refusal_names_it_too(make_bot: MakeBot, engine: FakeEngine) 
     assert answer.related[0].quote == "The bridge was designed by Haim."
 
 
-@pytest.mark.parametrize("question", ["嗯，再見。", "謝謝你，再見。", "bye", "Have a good morning, all of you!"])
+@pytest.mark.parametrize(
+    "question", ["嗯，再見。", "謝謝你，再見。", "bye", "Have a good morning, all of you!"]
+)
 def test_what_nothing_comes_near_has_nothing_named(
     make_bot: MakeBot, engine: FakeEngine, question: str
 ) -> None:
