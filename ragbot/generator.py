@@ -16,7 +16,7 @@ from ragbot import phrases, prompts, retelling
 from ragbot.engines import Engine
 from ragbot.evidence import content_words, coverage
 from ragbot.streaming import Written
-from ragbot.text import across, detect_language, fold, to_language
+from ragbot.text import HAN, across, detect_language, fold, to_language
 from ragbot.types import Hit, Language, Message, Token
 
 _UNLIKELY = -10.0  # the log probability of what is not among the likeliest tokens, or unknown
@@ -92,8 +92,9 @@ class Generator:
         return joined(question, history)
 
     def retold(self, question: str, claim: str, language: Language) -> str:
-        """A claim in the asker's language: as it is if it is in it already."""
-        if not across(detect_language(claim), language):
+        """A claim in the asker's language: as it is if it is in it already, all of it."""
+        mixed = language == "en" and re.search(f"[{HAN}]", claim)
+        if not mixed and not across(detect_language(claim), language):
             return claim
         ways = [retelling.messages(question, claim, language)]
         # A short sentence passes for a term, too, and is translated better.

@@ -230,6 +230,13 @@ def test_what_is_in_the_readers_language_is_not_retold(
     assert generator.translated("是華為。", "en") == "It was Huawei."
 
 
+def test_half_a_language_is_none(engine: FakeEngine) -> None:
+    engine.enqueue("The most critical resource measured is time, at all times.")
+    generator = Generator(engine, 50, None)
+    claim = "最 critical resource measured to in assessing 图灵机 problems at all times is time"
+    assert "最" not in generator.retold("What is it?", claim, "en")
+
+
 @pytest.mark.parametrize(
     ("question", "things"),
     [
