@@ -57,6 +57,7 @@ def test_all_is_as_the_document_says(
     @settings(
         max_examples=20,
         deadline=None,
+        derandomize=True,  # what is tried is the same each time: a red test stays red
         database=None,
         phases=[Phase.explicit, Phase.generate],
         suppress_health_check=list(HealthCheck),

@@ -95,7 +95,10 @@ def test_light_and_dark_follow_the_system_and_the_switch(visit: Visit) -> None:
     page.locator("#theme").select_option("system")
     assert paper(page) == dark
     page.emulate_media(color_scheme="light")
-    assert paper(page) == light
+    page.wait_for_function(
+        "light => getComputedStyle(document.querySelector('#ragbot')).backgroundColor === light",
+        arg=light,
+    )
 
 
 @pytest.mark.parametrize("locale", ["zh-TW", "en-GB"])
