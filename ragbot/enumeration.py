@@ -14,7 +14,8 @@ from ragbot.evidence import Evidence, gather
 from ragbot.text import fold
 from ragbot.types import Chunk, Hit
 
-_AROUND = 6  # chunks before and behind the best one, in which the things are looked for
+AROUND = 6  # chunks before and behind the best one, in which the things are looked for
+_CLOSE = 4  # characters between neighbouring paragraphs
 
 _ORDINALS = {
     "一": 1, "二": 2, "三": 3, "四": 4, "1": 1, "2": 2, "3": 3, "4": 4,
@@ -28,18 +29,13 @@ _OPENING = re.compile(
 )
 
 
-def enumerated(things: int, hit: Hit, chunks: Sequence[Chunk]) -> list[Evidence]:
+def enumerated(things: int, hit: Hit, around: Sequence[Chunk]) -> list[Evidence]:
     """The sentences that open with the ordinals from the first to the `things`-th, in order, close
     to the passage of `hit`; none when they are not so many, or more.
 
-    `chunks` are an index's, in order.
+    `around` are the chunks around it, in order.
     """
-    at = chunks.index(hit.chunk)
-    near = [
-        Hit(hit.rank, hit.score, chunk)
-        for chunk in chunks[max(0, at - _AROUND) : at + _AROUND + 1]
-        if chunk.doc == hit.doc
-    ]
+    near = [Hit(hit.rank, hit.score, chunk) for chunk in around if chunk.doc == hit.doc]
     opened = [
         (thing, ordinal, piece) for piece in gather(near) for thing, ordinal in _opened(piece)
     ]
@@ -52,9 +48,6 @@ def enumerated(things: int, hit: Hit, chunks: Sequence[Chunk]) -> list[Evidence]
             if pieces[0].start - hit.end <= _CLOSE and hit.start - pieces[-1].hit.end <= _CLOSE:
                 return pieces
     return []
-
-
-_CLOSE = 4  # characters between neighbouring paragraphs
 
 
 def _opened(piece: Evidence) -> list[tuple[str, int]]:

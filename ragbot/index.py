@@ -104,6 +104,11 @@ class Index:
         spoken = {lang for (doc, lang), n in found.items() if n >= _GOOD_PART * size[doc]}
         return frozenset(spoken - {"zh-Hant"} if "zh-Hans" in spoken else spoken)
 
+    def around(self, chunk: Chunk, most: int) -> Sequence[Chunk]:
+        """A chunk with up to `most` before and behind it, in order, whatever their documents."""
+        at = self._ids[chunk]
+        return self.chunks[max(0, at - most) : at + most + 1]
+
     def sentences_of(self, chunk: Chunk) -> NDArray[float32]:
         """The vectors of a chunk's sentences, in order: (m, d) float32, unit length."""
         rows = self.dense.rows(self._ids[chunk])

@@ -12,7 +12,7 @@ from ragbot import phrases
 from ragbot.abstention import probability, threshold
 from ragbot.citations import Citer, is_closed
 from ragbot.disagreement import disagreeing
-from ragbot.enumeration import enumerated
+from ragbot.enumeration import AROUND, enumerated
 from ragbot.evidence import Evidence, copied, denies, gather, rivals
 from ragbot.generator import Generator, Reading, asked_for, weight
 from ragbot.retriever import Retriever
@@ -128,7 +128,9 @@ class Inquiry:
     def _listed(self, look: Sequence[Hit]) -> list[Evidence]:
         """The sentences that name the things one by one, where a question asks for so many."""
         things = max(map(asked_for, self.queries))
-        return enumerated(things, look[0], self.retriever.index.chunks) if things > 1 else []
+        if things == 1:
+            return []
+        return enumerated(things, look[0], self.retriever.index.around(look[0].chunk, AROUND))
 
     def _similarity(self, evidence: Sequence[Evidence]) -> Callable[[str], Sequence[float]]:
         """Cosines of a claim with pieces of evidence, by the vectors the index holds."""
