@@ -17,9 +17,10 @@ from ragbot.config import Config, load_config
 from ragbot.engines import Engine
 from ragbot.evidence import cited, gather
 from ragbot.fence import checked
-from ragbot.generator import Generator, looks
+from ragbot.generator import Generator
 from ragbot.index import Index
 from ragbot.inquiry import Found, Inquiry
+from ragbot.looks import Runs, looks
 from ragbot.retriever import UNRELATED, Retriever
 from ragbot.streaming import AnswerStream
 from ragbot.text import across, detect_language, detect_script, fold
@@ -34,10 +35,6 @@ from ragbot.workspace import (
     silent,
 )
 
-# What is read at once, in tokens, about; and how often, when nothing was found. One long passage or
-# some short ones: the small model reads few well, and each token costs a reader time.
-_ROOM, _LOOKS = 420.0, 2
-
 _NEAR = UNRELATED + 0.05  # the score from which on a passage has to do with a question
 
 
@@ -51,11 +48,13 @@ class RagBot:
         *,
         top_k: int = 8,
         max_tokens: int = 320,
+        runs: Runs | None = None,
     ):
         self.retriever = retriever
         self._open_engine = engine
         self._engine: Engine | None = None
         self._opening = threading.Lock()
+        self._runs = Runs(retriever.index.chunks) if runs is None else runs
         self._top_k = top_k
         self._max_tokens = max_tokens
 
@@ -102,6 +101,18 @@ class RagBot:
     def translated(self, text: str, language: Language) -> str:
         """A quotation in a reader's language; empty when it is in it already. Raises ModelError."""
         return Generator(self.engine, self._max_tokens, None).translated(text, language)
+
+    def read_ahead(self, report: Report = silent, cancel: threading.Event | None = None) -> None:
+        """Have the generator read a small corpus now, so that an answer need not wait for it; what
+        it has read is kept. Does nothing for a large corpus. Raises ModelError."""
+        runs = self._runs.all
+        if not runs:
+            return
+        generator, progress = Generator(self.engine, self._max_tokens, cancel), report("Reading")
+        for done, passages in enumerate(runs, start=1):
+            if not generator.read_ahead(passages):
+                return
+            progress(done, len(runs))
 
     def search(self, question: str, *, top_k: int | None = None) -> list[Hit]:
         """The passages that bear on a question, best first. Raises ConfigError for a bad one."""
@@ -155,9 +166,9 @@ class RagBot:
         hits = self.retriever.search(queries[0], limit=self._top_k, phrasings=queries[1:])
         language = _language(question, history, hits)
         retrieval_ms = clock.ms()
-        inquiry = Inquiry(queries, language, hits, self.retriever, generator, watch)
+        inquiry = Inquiry(queries, language, hits, self.retriever, generator, self._runs, watch)
         best = Found()
-        for look in looks(hits, _ROOM, _LOOKS):
+        for look in looks(hits, self._runs):
             best = max(best, inquiry.read(look), key=lambda found: found.sureness)
             if best.text or generator.cancelled:
                 break

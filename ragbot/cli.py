@@ -27,14 +27,17 @@ from ragbot.options import (
     JudgeOption,
     KeepAllOption,
     LanguagesOption,
+    LeftOutOption,
     LimitOption,
     LlmOption,
     LogQuestionsOption,
+    NoiseOption,
     OriginsOption,
     OutOption,
     PortOption,
     Question,
     RateOption,
+    ReadAheadOption,
     RephraseOption,
     RerankerOption,
     ResumeOption,
@@ -61,14 +64,14 @@ def index(
     index: IndexOption = None,
     encoder: EncoderOption = None,
     keep_all: KeepAllOption = None,
-    verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="List what is left out.")
-    ] = False,
+    read_ahead: ReadAheadOption = False,
+    verbose: LeftOutOption = False,
 ) -> None:
     """Build the index, or bring it up to date."""
     from ragbot import commands
 
-    commands.build(dict(corpus=corpus, index=index, encoder=encoder, keep_all=keep_all), verbose)
+    flags = dict(corpus=corpus, index=index, encoder=encoder, keep_all=keep_all)
+    commands.build(flags, verbose, read_ahead=read_ahead)
 
 
 @app.command()
@@ -208,9 +211,7 @@ def run(
     seed: Annotated[int, typer.Option("--seed", help="For what is drawn.")] = 0,
     types: TypesOption = None,
     langs: LanguagesOption = None,
-    noise: Annotated[
-        int, typer.Option("--noise", min=0, max=46, help="Useless passages added to each prompt.")
-    ] = 0,
+    noise: NoiseOption = 0,
     remove_gold: Annotated[
         bool, typer.Option("--remove-gold", help="Hide the gold paragraphs: refusing is right.")
     ] = False,

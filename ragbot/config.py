@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import platformdirs
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -24,6 +24,7 @@ from ragbot.errors import ConfigError
 
 ENV_PREFIX = "RAGBOT_"
 CONFIG_FILE = Path("ragbot.toml")
+_LONGEST = 200  # characters of a value that is told
 
 EngineName = Literal["auto", "llamacpp", "transformers", "openai"]
 
@@ -66,12 +67,14 @@ class Config(BaseSettings):
     max_tokens: int = Field(320, ge=16, le=4096, description="longest answer, in tokens")
     context: int = Field(4096, ge=1024, le=131072, description="generator's context, in tokens")
     threads: int = Field(0, ge=0, le=512, description="processor threads; 0 takes every core")
-    prompt_cache: bool = Field(
-        True,
-        description="reuse what was read of an earlier prompt: faster, but the wording of an answer"
-        " may then depend on the questions before it",
-    )
     keep_all: bool = Field(False, description="index web-page litter, too")
+
+    @field_validator("corpus", "index", "cache", "encoder", "reranker", "llm")
+    @classmethod
+    def _can_be_a_path(cls, value: Path | str) -> Path | str:
+        if "\0" in str(value):
+            raise ValueError("no path holds a null character")
+        return value
 
     @classmethod
     def settings_customise_sources(
@@ -94,7 +97,7 @@ def load_config(flags: Mapping[str, Any] | None = None) -> Config:
         return Config(**given)
     except ValidationError as error:
         raise ConfigError(_sentence(error)) from error
-    except (ValueError, OSError) as error:  # the TOML parser's own complaint
+    except (ValueError, OSError, RecursionError) as error:  # the TOML parser's own complaint
         raise ConfigError(f"Settings cannot be read, mend {CONFIG_FILE}: {error}.") from error
 
 
@@ -113,4 +116,5 @@ def _sentence(error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         known = ", ".join(sorted(Config.model_fields))
         return f"Unknown setting {name!r}: remove it from {CONFIG_FILE} or use one of {known}."
-    return f"Setting {name}={first.get('input')!r} is wrong, change it: {first['msg']}."
+    given = repr(first.get("input"))[:_LONGEST]
+    return f"Setting {name}={given} is wrong, change it: {first['msg']}."

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -17,7 +17,7 @@ from ragbot.engines import Engine
 from ragbot.evidence import content_words, coverage
 from ragbot.streaming import Written
 from ragbot.text import HAN, across, detect_language, fold, to_language
-from ragbot.types import Hit, Language, Message, Token
+from ragbot.types import Chunk, Language, Message, Token
 
 _UNLIKELY = -10.0  # the log probability of what is not among the likeliest tokens, or unknown
 _SHORT, _A_WORD = 80, 2  # tokens: a question, a yes or no
@@ -49,14 +49,21 @@ class Generator:
         """Whether nobody waits for it any more."""
         return self._cancel is not None and self._cancel.is_set()
 
-    def read(self, question: str, hits: Sequence[Hit], language: Language) -> Reading:
-        """What passages, which are in `language`, answer to a question in any language."""
-        said = prompts.written(language)
-        texts = [to_language(hit.chunk.passage, "zh-Hans") for hit in hits]
-        messages = prompts.reading_messages(to_language(question, "zh-Hans"), texts, said)
-        form = prompts.reading_form(said, asked_for(question))
-        text = self._all(messages, self._max_tokens, form)
+    def read(
+        self, question: str, passages: Sequence[Chunk], language: Language, *, ahead: bool = False
+    ) -> Reading:
+        """What passages, which are in `language`, answer to a question in any language; `ahead`
+        tells that they may have been read ahead of it."""
+        messages = _reading(question, passages, language)
+        begun = _reading("", passages, language) if ahead else ()
+        form = prompts.reading_form(prompts.written(language), asked_for(question))
+        text = self._all(messages, self._max_tokens, form, begun)
         return parsed(text, self.written.opening)
+
+    def read_ahead(self, passages: Sequence[Chunk]) -> bool:
+        """Read passages ahead of all questions; whether that was of use."""
+        language = detect_language(passages[0].text)
+        return self._engine.prefill(_reading("", passages, language), self._cancel)
 
     def check(self, sentence: str, question: str, answer: str, language: Language) -> float:
         """The log odds, from -10 to 10, that an answer from a sentence answers the question; all
@@ -115,40 +122,29 @@ class Generator:
         messages = prompts.translation_messages(text, prompts.written(language))
         return to_language(self._all(messages, self._max_tokens).strip(), language)
 
-    def _all(self, messages: Sequence[Message], max_tokens: int, form: str = "") -> str:
-        reply = self._engine.stream(messages, max_tokens=max_tokens, cancel=self._cancel, form=form)
+    def _all(
+        self,
+        messages: Sequence[Message],
+        max_tokens: int,
+        form: str = "",
+        begun: Sequence[Message] = (),
+    ) -> str:
+        reply = self._engine.stream(
+            messages, max_tokens=max_tokens, cancel=self._cancel, form=form, begun=begun
+        )
         return "".join(self.written.kept(reply))
+
+
+def _reading(question: str, passages: Sequence[Chunk], language: Language) -> list[Message]:
+    texts = [to_language(chunk.passage, "zh-Hans") for chunk in passages]
+    said = prompts.written(language)
+    return prompts.reading_messages(to_language(question, "zh-Hans"), texts, said)
 
 
 def joined(question: str, history: Sequence[Message]) -> str:
     """A follow-up together with the question it follows: what can be done without a generator."""
     asked = [message.content for message in history if message.role == "user"]
     return " ".join([*asked[-1:], question])
-
-
-def looks(hits: Sequence[Hit], room: float, most: int) -> Iterator[Sequence[Hit]]:
-    """The passages in the order in which they are read: `most` times as many as fit into `room`,
-    about a token each, and are in one language; the first of them always fits."""
-    left = list(hits)
-    for _ in range(most):
-        if not left:
-            return
-        look, rest, free = left[:1], [], room - weight(left[0].text)
-        language = detect_language(left[0].text)
-        for hit in left[1:]:
-            taken = weight(hit.text)
-            if taken > free or across(detect_language(hit.text), language):
-                rest.append(hit)
-            else:
-                look.append(hit)
-                free -= taken
-        left = rest
-        yield look
-
-
-def weight(text: str) -> float:
-    """About how many tokens a text has: a bound for no model, near enough to plan by."""
-    return sum(0.9 if ord(char) > 0x2E7F else 0.3 for char in text)
 
 
 _COUNTS = {

@@ -30,6 +30,11 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object 
 KeepAllOption = Annotated[
     Optional[bool], typer.Option("--keep-all", help="Keep web-page litter, too.")
 ]
+ReadAheadOption = Annotated[
+    bool,
+    typer.Option("--read-ahead", help="Have the generator read a short corpus now: quick answers."),
+]
+LeftOutOption = Annotated[bool, typer.Option("--verbose", "-v", help="List what is left out.")]
 Question = Annotated[str, typer.Argument(help="What you want to know.", show_default=False)]
 
 # `ragbot serve`
@@ -54,6 +59,9 @@ LogQuestionsOption = Annotated[
 ]
 
 # `ragbot eval`
+NoiseOption = Annotated[
+    int, typer.Option("--noise", min=0, max=46, help="Useless passages added to each prompt.")
+]
 OutOption = Annotated[
     Optional[Path], typer.Option("--out", "-o", help="Folder for record, summary and report.")
 ]

@@ -47,11 +47,12 @@ class AnswerStream(Stream[Answer]):
 
 
 class Written:
-    """What the generator wrote for one question, and the tokens it took."""
+    """What the generator wrote for one question, and the tokens it took: read, written, and of
+    those read how many were known before."""
 
     def __init__(self) -> None:
         self.text = ""
-        self.tokens = (0, 0)
+        self.tokens = (0, 0, 0)
         self.opening: tuple[Token, ...] = ()
         """The first tokens of the last reply."""
 
@@ -70,4 +71,5 @@ class Written:
         self.tokens = (
             self.tokens[0] + used.prompt_tokens,
             self.tokens[1] + used.completion_tokens,
+            self.tokens[2] + used.reused_tokens,
         )

@@ -151,6 +151,8 @@ class Usage:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     opening: tuple[Token, ...] = ()
+    reused_tokens: int = 0
+    """Of those read, what was in a cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +164,7 @@ class Timings:
     total_ms: float
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    reused_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ BAICHUAN = "百川智能調整業務線，把資源集中投向醫療。"
 PAPER = "AI算法做到85%，多半就能發paper。"
 ARTICLE = f"{CORPS}\n{BAICHUAN}\n{PAPER}"
 FOUNDED = reading("华为3月对外宣告组建医疗卫生军团", "华为在3月宣告组建医疗卫生军团。")
+DOUBTED = reading("华为3月对外宣告组建医疗卫生军团", "百度在5月买下医院。")
 MakeBot = Callable[..., RagBot]
 
 
@@ -211,7 +212,7 @@ def test_a_wrong_number_gives_way_to_the_sentence_that_has_it(
 def test_an_answer_is_checked_beside_the_sentence_it_was_read_from(
     make_bot: MakeBot, engine: FakeEngine
 ) -> None:
-    engine.enqueue(FOUNDED, nothing())
+    engine.enqueue(DOUBTED, nothing())
     bot = make_bot(ARTICLE)
     bot.ask("華為何時組建軍團？")
     (asked,) = engine.checks
@@ -219,6 +220,12 @@ def test_an_answer_is_checked_beside_the_sentence_it_was_read_from(
     assert "百川" not in asked[-1].content
     bot.ask("總部在哪裡？")
     assert len(engine.checks) == 1, "there is nothing to be checked"
+
+
+def test_what_is_sure_without_a_check_is_not_checked(make_bot: MakeBot, engine: FakeEngine) -> None:
+    engine.enqueue(FOUNDED)
+    assert not make_bot(ARTICLE).ask("華為何時組建軍團？").abstained
+    assert not engine.checks
 
 
 # --- looking twice ---------------------------------------------------------------------------
@@ -231,7 +238,7 @@ def test_what_the_first_passages_do_not_hold_is_looked_for_in_the_next(
     make_bot: MakeBot, engine: FakeEngine
 ) -> None:
     engine.enqueue(nothing(), FOUNDED)
-    answer = make_bot(LONG, LONG, CORPS + BAICHUAN + STORY * 5).ask(STORY)
+    answer = make_bot(LONG, CORPS + BAICHUAN + STORY * 5).ask(STORY)
     assert answer.answer == "華為在3月宣告組建醫療衛生軍團。[1]"
     first, second = (prompt[-1].content for prompt in engine.prompts)
     assert "宣告组建" not in first and "宣告组建" in second
@@ -379,6 +386,7 @@ class Leaving(FakeEngine):
         max_tokens: int,
         cancel: threading.Event | None = None,
         form: str = "",
+        begun: Sequence[Message] = (),
     ) -> TextStream:
         inner = super().stream(messages, max_tokens=max_tokens, cancel=cancel, form=form)
         try:

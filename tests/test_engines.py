@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-import queue
+import os
 import random
 import re
 import threading
 import time
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar, get_args
@@ -19,7 +21,8 @@ from ragbot.config import load_config
 from ragbot.engines import Engine, connect_engine, open_engine
 from ragbot.engines.base import drain
 from ragbot.engines.http import HttpEngine
-from ragbot.engines.llamacpp import _PROBABILITIES, _SLOTS, LlamaCppEngine, _Slots
+from ragbot.engines.llamacpp import _PROBABILITIES, _SLOTS, LlamaCppEngine
+from ragbot.engines.states import States
 from ragbot.errors import ConfigError, ModelError
 from ragbot.models import resolve_generator
 from ragbot.prompts import ANSWER, SENTENCE, Written, reading_form
@@ -239,39 +242,6 @@ def test_an_engine_that_does_not_fit(tmp_path: Path) -> None:
 # --- llama.cpp, with a toy of a model --------------------------------------------------------
 
 
-def test_each_beginning_has_a_slot_of_its_own_and_the_oldest_makes_room() -> None:
-    def of(slots: _Slots, *names: str) -> list[int]:
-        return [slots.of([Message("system", name)]) for name in names]
-
-    slots = _Slots(3)
-    assert of(slots, *"abcabc") == [0, 1, 2, 0, 1, 2]
-    assert of(slots, *"ab") == [0, 1]
-    assert of(slots, "d") == [2], "c was not used for longest"
-    assert of(slots, *"abd") == [0, 1, 2]
-    assert of(slots, *"cabd") == [0, 1, 2, 0]
-    assert _Slots(1).of([]) == _Slots(1).of([Message("user", "a")]) == 0
-
-
-def test_a_slot_is_told_by_roles_and_words() -> None:
-    slots = _Slots(9)
-    beginnings = [[], [Message("user", "a")], [Message("system", "a")], [Message("user", "a")] * 2]
-    assert [slots.of(beginning) for beginning in beginnings] == [0, 1, 2, 3]
-
-
-def test_slots_are_given_out_one_at_a_time() -> None:
-    slots, found = _Slots(64), queue.SimpleQueue[int]()
-
-    def ask(name: int) -> None:
-        found.put(slots.of([Message("system", str(name))]))
-
-    threads = [threading.Thread(target=ask, args=(name,)) for name in range(64)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(found.get() for _ in threads) == list(range(64))
-
-
 CHATML = ["<|im_start|>", "<|im_end|>"]
 
 
@@ -290,9 +260,9 @@ def kind(number: int, asked: str) -> list[Message]:
     ]
 
 
-def test_without_a_prompt_cache_an_answer_does_not_depend_on_those_before(toy: Path) -> None:
-    """More kinds of prompts than slots, some that are prefixes of others, some broken off."""
-    engine = LlamaCppEngine(toy, context=2048, threads=1, prompt_cache=False)
+def test_an_answer_does_not_depend_on_those_before(toy: Path, tmp_path: Path) -> None:
+    """Kinds of prompts that are prefixes of others, some broken off, in two processes' worth."""
+    engine = LlamaCppEngine(toy, context=2048, threads=1, folder=tmp_path)
     asked = [kind(number, text) for number in range(_SLOTS + 2) for text in ("ab", "abc" * 60)]
     asked += [[Message("user", "alone")], [Message("user", "alone, too")]]
     first = [whole(engine, messages, 9) for messages in asked]
@@ -302,13 +272,96 @@ def test_without_a_prompt_cache_an_answer_does_not_depend_on_those_before(toy: P
         cancel = threading.Event()
         threading.Timer(draw.random() / 20, cancel.set).start()
         list(engine.stream(kind(draw.randrange(9), "x" * 500), max_tokens=9, cancel=cancel))
-        assert whole(engine, asked[place], 9) == first[place]
+        assert same(whole(engine, asked[place], 9), first[place])
     assert engine.first_token(asked[0]) == engine.first_token(asked[0])
-    fresh = LlamaCppEngine(toy, context=2048, threads=1, prompt_cache=False)
-    assert [whole(fresh, messages, 9) for messages in reversed(asked)] == first[::-1]
+    for folder in (tmp_path, None):
+        fresh = LlamaCppEngine(toy, context=2048, threads=1, folder=folder)
+        again = [whole(fresh, messages, 9) for messages in reversed(asked)]
+        assert all(map(same, again, first[::-1]))
 
 
-def test_with_a_prompt_cache_too_first_tokens_come_with_their_rivals(toy: Path) -> None:
+def same(one: tuple[str, Usage], other: tuple[str, Usage]) -> bool:
+    """Whether text and probabilities are the same, however much had been read before."""
+    usages = [replace(usage, reused_tokens=0) for _, usage in (one, other)]
+    return one[0] == other[0] and usages[0] == usages[1]
+
+
+def test_what_was_read_ahead_is_not_read_again(toy: Path, tmp_path: Path) -> None:
+    """Nor by another process; and the answer is the one without it."""
+    text = "passage " * 60
+    ahead, asked = kind(1, f"{text}\n"), kind(1, f"{text}\nwhat?")
+    plain = LlamaCppEngine(toy, context=2048, threads=1)
+    expected = whole(plain, asked, 9, begun=ahead)
+    engine = LlamaCppEngine(toy, context=2048, threads=1, folder=tmp_path)
+    assert engine.prefill(ahead) and engine.prefill(ahead)
+    for one in (engine, LlamaCppEngine(toy, context=2048, threads=1, folder=tmp_path)):
+        answer = whole(one, asked, 9, begun=ahead)
+        assert same(answer, expected) and answer[1].reused_tokens > len(text)
+
+
+def test_what_was_read_ahead_for_one_context_or_model_serves_no_other(
+    toy: Path, tmp_path: Path
+) -> None:
+    ahead = kind(1, "passage " * 60)
+    LlamaCppEngine(toy, context=2048, threads=1, folder=tmp_path).prefill(ahead)
+    LlamaCppEngine(toy, context=1024, threads=1, folder=tmp_path).prefill(ahead)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_reading_ahead_can_be_given_up(toy: Path, tmp_path: Path) -> None:
+    cancel = threading.Event()
+    cancel.set()
+    engine = LlamaCppEngine(toy, context=8192, threads=1, folder=tmp_path)
+    assert not engine.prefill(kind(1, "passage " * 500), cancel)
+    assert engine.prefill(kind(1, "passage " * 500))
+
+
+@pytest.mark.parametrize("harm", ["cut", "flipped", "emptied", "renamed", "removed"])
+def test_a_damaged_state_is_read_anew(toy: Path, tmp_path: Path, harm: str) -> None:
+    first = whole(LlamaCppEngine(toy, context=2048, threads=1, folder=tmp_path), kind(1, "ab"), 9)
+    (state,) = tmp_path.glob("*/*.state")
+    content = state.read_bytes()
+    if harm == "cut":
+        state.write_bytes(content[: len(content) // 2])
+    elif harm == "flipped":
+        state.write_bytes(content[:-99] + bytes([content[-99] ^ 4]) + content[-98:])
+    elif harm == "emptied":
+        state.write_bytes(b"")
+    elif harm == "renamed":  # a whole file, of no use: its checksum fits, its content does not
+        state.write_bytes(b"something else")
+        checksum = zlib.crc32(b"something else")
+        state.rename(state.with_name(f"{state.name.split('-')[0]}-{checksum:08x}.state"))
+    else:
+        state.unlink()
+    again = whole(LlamaCppEngine(toy, context=2048, threads=1, folder=tmp_path), kind(1, "ab"), 9)
+    assert same(again, first)
+    assert [path.name for path in tmp_path.glob("*/*")] == [state.name]
+
+
+def test_states_keep_within_bounds(tmp_path: Path) -> None:
+    """The one not used for longest goes first."""
+    states = States(tmp_path, budget=30)
+    for number, key in enumerate("abc"):
+        part = states.begin(key)
+        (tmp_path / part).write_bytes(key.encode() * 10)
+        states.keep(key, part)
+        os.utime(tmp_path / str(states.find(key)), (number, number))
+    assert states.find("a")
+    part = states.begin("d")
+    (tmp_path / part).write_bytes(b"d" * 10)
+    states.keep("d", part)
+    assert [key for key in "abcd" if states.find(key)] == ["a", "c", "d"]
+
+
+def test_where_states_cannot_be_kept_all_is_read_all_the_same(toy: Path, tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("in the way")
+    engine = LlamaCppEngine(toy, context=2048, threads=1, folder=blocked)
+    assert whole(engine, kind(1, "ab"), 9)[0]
+    assert blocked.read_text() == "in the way"
+
+
+def test_first_tokens_come_with_their_rivals(toy: Path) -> None:
     engine = LlamaCppEngine(toy, context=2048, threads=1)
     text, usage = whole(engine, kind(1, "ab"), 20)
     assert usage.completion_tokens <= 20 and len(usage.opening) <= 8
@@ -354,9 +407,13 @@ def llamacpp(small: str) -> Engine:
 
 
 def whole(
-    engine: Engine, messages: list[Message], max_tokens: int = 12, form: str = ""
+    engine: Engine,
+    messages: list[Message],
+    max_tokens: int = 12,
+    form: str = "",
+    begun: Sequence[Message] = (),
 ) -> tuple[str, Usage]:
-    stream, text = engine.stream(messages, max_tokens=max_tokens, form=form), ""
+    stream, text = engine.stream(messages, max_tokens=max_tokens, form=form, begun=begun), ""
     while True:
         try:
             text += next(stream)
@@ -373,14 +430,12 @@ def test_llama_cpp_answers_the_same_each_time(llamacpp: Engine) -> None:
 
 
 @pytest.mark.model
-def test_without_a_prompt_cache_nothing_lingers(small: str) -> None:
+def test_nothing_lingers(llamacpp: LlamaCppEngine) -> None:
     """The same question, after itself and after another with the same beginning."""
-    engine = open_engine("llamacpp", small, context=2048, threads=0, prompt_cache=False)
-    assert isinstance(engine, LlamaCppEngine)
     long = Message("system", "醫療大模型與醫院，" * 40)
-    first = engine.first_token([long, Message("user", "說一個數字")])
-    engine.first_token([long, Message("user", "說一個名字")])
-    assert engine.first_token([long, Message("user", "說一個數字")]) == first
+    first = llamacpp.first_token([long, Message("user", "說一個數字")])
+    llamacpp.first_token([long, Message("user", "說一個名字")])
+    assert llamacpp.first_token([long, Message("user", "說一個數字")]) == first
 
 
 @pytest.mark.model

@@ -5,11 +5,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from ragbot.generator import Generator, asked_for, looks, parsed, weight
+from ragbot.generator import Generator, asked_for, parsed
 from ragbot.prompts import reading_form
-from ragbot.types import Hit, Language, Message, Token
+from ragbot.types import Chunk, Language, Message, Token
 from tests.fakes import FakeEngine, Reply, nothing, reading
-from tests.test_citations import hits
 
 
 @pytest.fixture
@@ -91,14 +90,18 @@ def test_how_likely_none_was_is_read_off_the_first_word(
     assert parsed("原句：甲。\n答案：乙。", first).log_none == log_none
 
 
+def chunks(*texts: str) -> list[Chunk]:
+    return [Chunk("doc.txt", 1, 0, len(text), text) for text in texts]
+
+
 def test_a_reading_is_asked_in_the_texts_language_and_simplified_chinese(
     generator: Generator, engine: FakeEngine
 ) -> None:
     engine.enqueue(reading("华为。", "是华为。", none=-4.5), reading("Huawei.", "It was Huawei."))
-    found = generator.read("華為的哪三個軍團？", hits("華為組建醫療軍團。"), "zh-Hant")
+    found = generator.read("華為的哪三個軍團？", chunks("華為組建醫療軍團。"), "zh-Hant")
     assert (found.sentence, found.answer, found.log_none) == ("华为。", "是华为。", -4.5)
     assert engine.prompts[0][-1].content == "文章：华为组建医疗军团。\n问题：华为的哪三个军团？"
-    generator.read("華為？", hits("Huawei founded a corps."), "en")
+    generator.read("華為？", chunks("Huawei founded a corps."), "en")
     assert engine.prompts[1][-1].content == "Text: Huawei founded a corps.\nQuestion: 华为？"
     assert engine.forms == [reading_form("zh", 3), reading_form("en")]
     assert len(engine.prompts[0]) == len(engine.prompts[1]) > 3, "the same examples in both"
@@ -108,16 +111,15 @@ def test_what_stands_over_a_passage_is_read_with_it(
     generator: Generator, engine: FakeEngine
 ) -> None:
     engine.enqueue(nothing("en"))
-    (hit,) = hits("It opened in 1974.")
-    chunk = hit.chunk.__class__("doc.txt", 1, 0, 18, hit.text, ("The library", "Dates"))
-    generator.read("When?", [Hit(1, 1.0, chunk)], "en")
+    chunk = Chunk("doc.txt", 1, 0, 18, "It opened in 1974.", ("The library", "Dates"))
+    generator.read("When?", [chunk], "en")
     assert "Text: The library Dates It opened in 1974." in engine.prompts[0][-1].content
 
 
 def test_all_that_was_written_is_kept_and_counted(generator: Generator, engine: FakeEngine) -> None:
     engine.enqueue("甲？", Reply("乙"))
     generator.translated_question("A?", "zh-Hans")
-    generator.read("甲？", hits("甲。"), "zh-Hans")
+    generator.read("甲？", chunks("甲。"), "zh-Hans")
     assert generator.written.text == "甲？\n乙"
     assert generator.written.tokens[1] == 3
 
@@ -262,45 +264,3 @@ def test_half_a_language_is_none(engine: FakeEngine) -> None:
 )
 def test_how_many_things_are_asked_for(question: str, things: int) -> None:
     assert asked_for(question) == things
-
-
-# --- what is read at once --------------------------------------------------------------------
-
-LONG, SHORT, ENGLISH = "甲" * 100, "乙" * 10, "English words. " * 10
-
-
-@pytest.mark.parametrize(
-    ("texts", "room", "most", "expected"),
-    [
-        ([SHORT] * 3, 30, 2, [[1, 2, 3]]),
-        ([SHORT] * 4, 20, 2, [[1, 2], [3, 4]]),
-        ([SHORT] * 6, 20, 2, [[1, 2], [3, 4]]),  # no third look
-        ([SHORT] * 6, 20, 3, [[1, 2], [3, 4], [5, 6]]),
-        ([LONG, SHORT], 20, 2, [[1], [2]]),  # the first one is read, however long
-        ([LONG, LONG, SHORT], 20, 5, [[1], [2], [3]]),
-        ([SHORT, LONG, SHORT], 20, 2, [[1, 3], [2]]),  # what fits still goes with the best
-        ([SHORT, ENGLISH, SHORT], 999, 2, [[1, 3], [2]]),  # one language at a time
-        ([ENGLISH, SHORT, SHORT], 999, 2, [[1], [2, 3]]),
-        (["華為軍團。", "华为军团。"], 999, 2, [[1, 2]]),  # the scripts are one
-        ([SHORT], 20, 0, []),
-        ([], 20, 2, []),
-    ],
-)
-def test_passages_are_read_in_a_few_looks(
-    texts: Sequence[str], room: float, most: int, expected: list[list[int]]
-) -> None:
-    found = [[hit.rank for hit in look] for look in looks(hits(*texts), room, most)]
-    assert found == expected
-
-
-def test_a_look_holds_no_more_than_its_room() -> None:
-    passages = hits(*("甲" * length for length in (90, 5, 40, 120, 3, 60, 33, 80)))
-    for look in looks(passages, 100, 9):
-        assert len(look) == 1 or sum(weight(hit.text) for hit in look) <= 100
-
-
-@pytest.mark.parametrize(
-    ("text", "least", "most"), [("", 0, 0), ("甲" * 10, 5, 15), ("English words " * 5, 10, 30)]
-)
-def test_a_texts_weight_is_about_its_tokens(text: str, least: float, most: float) -> None:
-    assert least <= weight(text) <= most

@@ -367,7 +367,7 @@ LEAST_HONEST, MOST_OBEYED = 0.6, 0.15
 @pytest.fixture(scope="module")
 def ask(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Attack], Answer]:
     """The real answer under an attack. Each is asked once, and does not depend on those before."""
-    config = load_config().model_copy(update={"prompt_cache": False})
+    config = load_config()
     encoder, engine = default_encoder(config), default_engine(config)
     answers: dict[str, Answer] = {}
 

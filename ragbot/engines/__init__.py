@@ -11,12 +11,13 @@ __all__ = ["Engine", "TextStream", "connect_engine", "open_engine"]
 
 
 def open_engine(
-    engine: str, model: str, *, context: int, threads: int, prompt_cache: bool = True
+    engine: str, model: str, *, context: int, threads: int, folder: Path | None = None
 ) -> Engine:
     """Load `model` (a resolved file, folder or hub id) with `llamacpp` or `transformers`.
 
-    `auto` takes llama.cpp for a GGUF file and transformers for the rest, which never reuses a
-    prompt. Raises ModelError, ConfigError.
+    `auto` takes llama.cpp for a GGUF file and transformers for the rest. `folder` is where
+    llama.cpp keeps what it has read; without one it is forgotten at the end of the process. Raises
+    ModelError, ConfigError.
     """
     gguf = model.lower().endswith(".gguf")
     if engine == "auto":
@@ -26,9 +27,7 @@ def open_engine(
             raise ConfigError(f"llama.cpp runs GGUF files, not {model!r}: name one with --llm.")
         from ragbot.engines.llamacpp import LlamaCppEngine
 
-        return LlamaCppEngine(
-            Path(model), context=context, threads=threads, prompt_cache=prompt_cache
-        )
+        return LlamaCppEngine(Path(model), context=context, threads=threads, folder=folder)
     if engine == "transformers":
         from ragbot.engines.hf import HfEngine
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ragbot.engines.base import TextStream, drain
 from ragbot.errors import ModelError
@@ -16,6 +16,8 @@ from ragbot.types import Message, Token, Usage
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
+
+T = TypeVar("T")
 
 _POLL_SECONDS = 0.1
 _CONNECT_SECONDS = 10.0
@@ -39,8 +41,14 @@ class HttpEngine:
         max_tokens: int,
         cancel: threading.Event | None = None,
         form: str = "",
+        begun: Sequence[Message] = (),
     ) -> TextStream:
-        return drain(partial(self._work, self._request(messages, max_tokens, form)), cancel)
+        request = self._request(messages, max_tokens, form)
+        return drain(partial(self._work, request, begun), cancel)
+
+    def prefill(self, messages: Sequence[Message], cancel: threading.Event | None = None) -> bool:
+        """Nothing: servers keep the beginnings of prompts of their own accord."""
+        return False
 
     def _request(self, messages: Sequence[Message], max_tokens: int, form: str) -> dict[str, Any]:
         """What is asked of the server; no grammar is, which the OpenAI API does not know."""
@@ -53,18 +61,34 @@ class HttpEngine:
         }
 
     def _work(
-        self, request: dict[str, Any], emit: Callable[[str], None], stop: threading.Event
+        self,
+        request: dict[str, Any],
+        begun: Sequence[Message],
+        emit: Callable[[str], None],
+        stop: threading.Event,
     ) -> Usage:
-        with self._explained():
-            return asyncio.run(self._read(request, emit, stop))
+        async def copied(client: AsyncOpenAI) -> Usage:
+            await self._prepare(client, request, begun)
+            return await _copy(client, request, emit)
+
+        return self._run(copied, stop) or Usage()
 
     def first_token(self, messages: Sequence[Message]) -> Mapping[str, float]:
         """The likeliest first tokens of a reply with their log probabilities, up to 20 of them.
 
         Raises ModelError, also when the server does not give any.
         """
-        with self._explained():
-            found = asyncio.run(self._likeliest(self._request(messages, 1, "")))
+        return self._first(self._request(messages, 1, ""))
+
+    def _first(self, request: dict[str, Any]) -> Mapping[str, float]:
+        request = request | {"logprobs": True, "top_logprobs": 20}
+
+        async def likeliest(client: AsyncOpenAI) -> Mapping[str, float]:
+            await self._prepare(client, request, ())
+            first = _tokens((await client.chat.completions.create(**request)).choices[0])
+            return first[0].likeliest if first else {}
+
+        found = self._run(likeliest)
         if not found:
             raise ModelError(
                 f"The server at {self.base_url} gives no token probabilities: use another for this."
@@ -94,49 +118,31 @@ class HttpEngine:
                 f"The server at {self.base_url} broke off ({error.message}): see its log."
             ) from error
 
-    async def _read(
-        self, request: dict[str, Any], emit: Callable[[str], None], stop: threading.Event
-    ) -> Usage:
+    def _run(
+        self,
+        work: Callable[[AsyncOpenAI], Coroutine[Any, Any, T]],
+        stop: threading.Event | None = None,
+    ) -> T | None:
+        """What `work` gives; None once `stop` is set. Raises ModelError."""
+        with self._explained():
+            return asyncio.run(self._watched(work, stop))
+
+    async def _watched(
+        self, work: Callable[[AsyncOpenAI], Coroutine[Any, Any, T]], stop: threading.Event | None
+    ) -> T | None:
         # A blocking read cannot be interrupted from another thread; a task can be cancelled, which
         # closes the connection, and that is what tells the server to stop.
         async with self._client() as client:
-            task = asyncio.create_task(self._copy(client, request, emit))
+            task = asyncio.create_task(work(client))
             while not task.done():
                 await asyncio.wait({task}, timeout=_POLL_SECONDS)
-                if stop.is_set():
+                if stop and stop.is_set():
                     task.cancel()
-            return Usage() if task.cancelled() else task.result()
+            return None if task.cancelled() else task.result()
 
-    async def _copy(
-        self, client: AsyncOpenAI, request: dict[str, Any], emit: Callable[[str], None]
-    ) -> Usage:
-        usage = Usage()
-        opening: list[Token] = []
-        await self._prepare(client, request)
-        reply = await client.chat.completions.create(
-            **request, stream=True, stream_options={"include_usage": True}
-        )
-        async for part in reply:
-            if part.usage:
-                usage = Usage(part.usage.prompt_tokens, part.usage.completion_tokens)
-            if not part.choices:
-                continue
-            if len(opening) < _OPENING:
-                opening += _tokens(part.choices[0])
-            if part.choices[0].delta.content:
-                emit(part.choices[0].delta.content)
-        return replace(usage, opening=tuple(opening[:_OPENING]))
-
-    async def _likeliest(self, request: dict[str, Any]) -> Mapping[str, float]:
-        async with self._client() as client:
-            await self._prepare(client, request)
-            reply = await client.chat.completions.create(
-                **request | {"logprobs": True, "top_logprobs": 20}
-            )
-        first = _tokens(reply.choices[0])
-        return first[0].likeliest if first else {}
-
-    async def _prepare(self, client: AsyncOpenAI, request: dict[str, Any]) -> None:
+    async def _prepare(
+        self, client: AsyncOpenAI, request: dict[str, Any], begun: Sequence[Message]
+    ) -> None:
         """What a server needs to be told before it is asked: nothing."""
 
     def _client(self) -> AsyncOpenAI:
@@ -150,6 +156,28 @@ class HttpEngine:
             # A model on this machine must not be looked for through a proxy.
             http_client=openai.DefaultAsyncHttpxClient(trust_env=self._proxied),
         )
+
+
+async def _copy(client: AsyncOpenAI, request: dict[str, Any], emit: Callable[[str], None]) -> Usage:
+    usage = Usage()
+    opening: list[Token] = []
+    reply = await client.chat.completions.create(
+        **request, stream=True, stream_options={"include_usage": True}
+    )
+    async for part in reply:
+        if part.usage:
+            details = part.usage.prompt_tokens_details
+            known = (details and details.cached_tokens) or 0
+            usage = Usage(
+                part.usage.prompt_tokens, part.usage.completion_tokens, reused_tokens=known
+            )
+        if not part.choices:
+            continue
+        if len(opening) < _OPENING:
+            opening += _tokens(part.choices[0])
+        if part.choices[0].delta.content:
+            emit(part.choices[0].delta.content)
+    return replace(usage, opening=tuple(opening[:_OPENING]))
 
 
 def _tokens(choice: Any) -> list[Token]:

@@ -7,17 +7,23 @@ used: they cannot be cancelled while the prompt is being read, the connection ca
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import queue
 import secrets
+import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ragbot.engines.http import HttpEngine
+from ragbot.engines.states import States
 from ragbot.errors import ModelError
-from ragbot.types import Message
+from ragbot.types import Message, Usage
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -29,30 +35,32 @@ _BATCH = 128
 _GGUF_MAGIC = b"GGUF"
 _POLL_SECONDS = 0.1
 
-# Prompts of one kind begin alike, with the same instructions and examples, and end with what is
-# asked. Each kind has a slot of its own, so that one does not push another's beginning out.
-_SLOTS = 6
+# How many prompts are in work at once; the model's threads are the same for all of them.
+_SLOTS = 3
 _PROBABILITIES = 12  # alternatives told for a token
 
 # Stands for what is asked while only the beginning is read. No prompt's last message starts so.
 _NOTHING = "\u2400"
 
+_SLOT_SECONDS = 60.0  # to save or to restore what a slot holds
+
 
 class LlamaCppEngine(HttpEngine):
     """The GGUF file at `path`. Raises ModelError when it cannot be loaded.
 
-    The beginning of a prompt, all but its last message, is read once and kept. With `prompt_cache`
-    so is what the last message has in common with the one before; its rest is then read in other
-    batches, which round otherwise, and a near tie between two words may turn: of 14 questions asked
-    in two orders, 3 were answered in other words. Without it the same messages give the same text,
-    whatever was asked before.
+    Prompts of one kind begin alike, with the same instructions and examples, and end with what is
+    asked. The beginning, all but the last message, is read once and kept in a file in `folder`;
+    each prompt starts from there, or from what `prefill` read. So a prompt is always cut into the
+    same batches, which round alike: the same messages give the same text, whatever was asked
+    before.
     """
 
-    def __init__(self, path: Path, *, context: int, threads: int, prompt_cache: bool = True):
+    def __init__(self, path: Path, *, context: int, threads: int, folder: Path | None = None):
         import xllamacpp
 
         _check(path)
         key = secrets.token_urlsafe(24)
+        self._states = _states(folder, path, context)
         params = xllamacpp.CommonParams()
         params.model.path = str(path)
         params.n_ctx = context * _SLOTS
@@ -64,6 +72,7 @@ class LlamaCppEngine(HttpEngine):
         params.ui = False
         params.warmup = False
         params.cache_ram_mib = 0
+        params.slot_save_path = f"{self._states.folder}{os.sep}"
         params.verbosity = -1
         try:
             self._server = _started(params)  # kept: it stops when it is collected
@@ -71,58 +80,139 @@ class LlamaCppEngine(HttpEngine):
             raise ModelError(
                 f"llama.cpp cannot load {path} ({error}): it needs a complete GGUF chat model."
             ) from error
-        super().__init__(path.stem, f"{self._server.listening_address}/v1", key, proxied=False)
-        self._prompt_cache = prompt_cache
-        self._slots = _Slots(_SLOTS)
-        self._read_in: dict[int, str] = {}  # the beginning that each slot holds
+        self._address = self._server.listening_address
+        super().__init__(path.stem, f"{self._address}/v1", key, proxied=False)
+        self._free: queue.SimpleQueue[int] = queue.SimpleQueue()
+        for slot in range(_SLOTS):
+            self._free.put(slot)
+
+    def prefill(self, messages: Sequence[Message], cancel: threading.Event | None = None) -> bool:
+        """Read a prompt ahead of questions and keep it in a file, unless that is done already;
+        whether it is, which it is not once `cancel` is set. Raises ModelError."""
+        request = self._request(messages, 1, "")
+        key = _key(request["messages"])
+        if not self._states.find(key):
+
+            async def read(client: AsyncOpenAI) -> None:
+                await self._read_in(client, request)
+
+            with self._slot(request):
+                self._run(read, cancel)
+        return bool(self._states.find(key))
 
     def _request(self, messages: Sequence[Message], max_tokens: int, form: str) -> dict[str, Any]:
         request = super()._request(messages, max_tokens, form)
         extra: dict[str, Any] = {"grammar": form} if form else {}
-        extra |= {"id_slot": self._slots.of(messages[:-1]), "cache_prompt": True}
         return request | {
             "logprobs": True,
             "top_logprobs": _PROBABILITIES,
-            "extra_body": extra,
+            "extra_body": extra | {"cache_prompt": True},
         }
 
-    async def _prepare(self, client: AsyncOpenAI, request: dict[str, Any]) -> None:
-        """Without a prompt cache, leave of a prompt no more than its beginning in its slot."""
-        if self._prompt_cache:
-            return
-        messages, extra = request["messages"], request["extra_body"]
-        beginning = json.dumps(messages[:-1])
-        # Read from nothing unless it lies there already: so it is always cut into batches alike.
-        read = self._read_in.get(extra["id_slot"]) == beginning
-        self._read_in.pop(extra["id_slot"], None)  # unknown, should this be broken off
-        await client.chat.completions.create(
-            **request
-            | {
-                "messages": [*messages[:-1], {"role": "user", "content": _NOTHING}],
-                "max_tokens": 1,
-                "extra_body": {"id_slot": extra["id_slot"], "cache_prompt": read},
-            }
-        )
-        self._read_in[extra["id_slot"]] = beginning
+    def _work(
+        self,
+        request: dict[str, Any],
+        begun: Sequence[Message],
+        emit: Callable[[str], None],
+        stop: threading.Event,
+    ) -> Usage:
+        with self._slot(request):
+            return super()._work(request, begun, emit, stop)
+
+    def first_token(self, messages: Sequence[Message]) -> Mapping[str, float]:
+        request = self._request(messages, 1, "")
+        with self._slot(request):
+            return self._first(request)
+
+    @contextmanager
+    def _slot(self, request: dict[str, Any]) -> Iterator[None]:
+        """A slot that nobody else uses meanwhile."""
+        slot = self._free.get()
+        request["extra_body"]["id_slot"] = slot
+        try:
+            yield
+        finally:
+            self._free.put(slot)
+
+    async def _prepare(
+        self, client: AsyncOpenAI, request: dict[str, Any], begun: Sequence[Message]
+    ) -> None:
+        """Put into the slot what was read before of such a prompt."""
+        extra, messages = request["extra_body"], request["messages"]
+        known = _plain(begun) if begun else _beginning(messages)
+        if not await self._restored(extra["id_slot"], _key(known)):
+            await self._read_in(client, request | {"messages": known})
+
+    async def _read_in(self, client: AsyncOpenAI, request: dict[str, Any]) -> None:
+        """Read a prompt, and keep it. All is read anew but the beginning of its kind, so that it is
+        cut into the same batches each time."""
+        slot, messages = request["extra_body"]["id_slot"], request["messages"]
+        beginning = _beginning(messages)
+        if messages != beginning and not await self._restored(slot, _key(beginning)):
+            await self._read_in(client, request | {"messages": beginning})
+        extra = {"id_slot": slot, "cache_prompt": messages != beginning}
+        await client.chat.completions.create(**request | {"max_tokens": 1, "extra_body": extra})
+        key = _key(messages)
+        written = self._states.begin(key)
+        try:
+            if await self._act(slot, "save", written):
+                self._states.keep(key, written)
+        except OSError:  # a full disk: read again next time
+            self._states.drop(written)
+
+    async def _restored(self, slot: int, key: str) -> bool:
+        name = self._states.find(key)
+        if name is None:
+            return False
+        if await self._act(slot, "restore", name):
+            return True
+        self._states.drop(name)
+        return False
+
+    async def _act(self, slot: int, action: str, file: str) -> bool:
+        """Save or restore what a slot holds; whether that went well."""
+        import httpx
+
+        async with httpx.AsyncClient(trust_env=False, timeout=_SLOT_SECONDS) as client:
+            reply = await client.post(
+                f"{self._address}/slots/{slot}",
+                params={"action": action},
+                json={"filename": file},
+                headers={"Authorization": f"Bearer {self.api_key}"},
+            )
+        return reply.is_success
 
 
-class _Slots:
-    """Which slot each beginning of a prompt has; the one not used for longest makes room."""
+def _plain(messages: Sequence[Message]) -> list[dict[str, str]]:
+    return [{"role": message.role, "content": message.content} for message in messages]
 
-    def __init__(self, count: int):
-        self._slots: dict[str, int] = {}
-        self._free = list(range(count))
-        self._lock = threading.Lock()
 
-    def of(self, beginning: Sequence[Message]) -> int:
-        """The slot for prompts that begin with these messages."""
-        key = repr(beginning)
-        with self._lock:
-            slot = self._slots.pop(key, None)
-            if slot is None:
-                slot = self._free.pop(0) if self._free else self._slots.pop(next(iter(self._slots)))
-            self._slots[key] = slot  # now the last one used
-            return slot
+def _beginning(messages: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+    """What prompts of this kind have in common."""
+    return [*messages[:-1], {"role": "user", "content": _NOTHING}]
+
+
+def _key(messages: Sequence[Mapping[str, str]]) -> str:
+    return hashlib.sha256(json.dumps(messages).encode()).hexdigest()[:24]
+
+
+def _states(folder: Path | None, model: Path, context: int) -> States:
+    """The states of a model in `folder`; where that cannot be written to, in one that is gone when
+    the process ends."""
+    import xllamacpp
+
+    status = model.stat()
+    made = [model.name, status.st_size, status.st_mtime_ns, context, xllamacpp.__version__]
+    name = hashlib.sha256(json.dumps(made).encode()).hexdigest()[:12]
+    if folder:
+        with suppress(OSError):
+            return States(folder / f"{model.stem}-{name}")
+    return States(Path(_temporary().name))
+
+
+@cache
+def _temporary() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="ragbot-", ignore_cleanup_errors=True)
 
 
 def _started(params: Any) -> Any:

@@ -26,6 +26,7 @@ from ragbot.evaluation.retrieval import CHUNKS_A_PARAGRAPH, DEPTH
 from ragbot.evaluation.scoring import Judges, Library, Outcome, Scorer
 from ragbot.evaluation.support import Support, entailment
 from ragbot.generator import joined
+from ragbot.looks import Runs
 from ragbot.models import fingerprint
 from ragbot.workspace import Report, default_engine
 
@@ -90,7 +91,9 @@ class Evaluation:
         for case in self.cases:
             if case.question.id in done:
                 continue
-            scorer = scorer or Scorer(self.library, self._open_judges())
+            if scorer is None:
+                self._bot.read_ahead()  # first, so that all are answered in the same way
+                scorer = Scorer(self.library, self._open_judges())
             yield scorer.record(case.question, self._outcome(case))
 
     def fingerprint(self) -> dict[str, Any]:
@@ -163,14 +166,13 @@ class Evaluation:
             lambda: self._bot.engine,
             top_k=self.config.top_k + conditions.noise,
             max_tokens=self.config.max_tokens,
+            runs=Runs(()),  # what is hidden must not be read as a neighbour
         )
 
 
 def open_evaluation(plan: Plan, config: Config, report: Report) -> Evaluation:
     """The plan over the configured corpus, with the configured models. Raises RagbotError."""
     asked = select(load_questions(plan.questions), plan.selection)  # mistakes are told first
-    # A prompt is read anew for each question: an answer must not depend on the one before.
-    config = config.model_copy(update={"prompt_cache": False})
     bot = RagBot.from_corpus(config=config, report=report)
 
     def open_judges() -> Judges:

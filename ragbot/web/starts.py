@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from ragbot.bot import RagBot
 from ragbot.encoder import Encoder
 from ragbot.errors import StoreError
-from ragbot.generator import weight
 from ragbot.index import Index
+from ragbot.looks import weight
 from ragbot.store import replace_file
 from ragbot.text import fold
 from ragbot.types import Answer, Chunk, Language
