@@ -8,6 +8,7 @@ silently: each document and each corpus lists what it lacks, and why.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +16,14 @@ from pathlib import Path
 from ragbot.errors import CorpusError
 from ragbot.litter import litter_lines
 from ragbot.readers import READERS, Block
+from ragbot.readers.base import clean
 from ragbot.types import Document, LeftOut, Paragraph
 
 SUFFIXES = tuple(READERS)
 
 _SIDECAR = ".meta.json"
+# Controls, marks that turn the direction of writing, and bytes that are no UTF-8.
+_UNFIT = re.compile("[\0-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +37,10 @@ class Corpus:
 def corpus_files(path: Path) -> list[tuple[str, Path]]:
     """The files a corpus consists of, with their names in it: sorted, hidden ones left out."""
     if path.is_file():
-        return [(path.name, path)]
+        return [(_shown(path.name), path)]
     root = path.resolve()
     return sorted(
-        (file.relative_to(path).as_posix(), file)
+        (_shown(file.relative_to(path).as_posix()), file)
         for file in path.rglob("*")
         if file.is_file()
         and not any(part.startswith(".") for part in file.relative_to(path).parts)
@@ -52,7 +56,7 @@ def load_corpus(path: Path, *, keep_all: bool = False) -> Corpus:
     if not path.exists():
         raise CorpusError(missing(path))
     if path.is_file():
-        return Corpus((read_document(path, path.name, keep_all=keep_all),))
+        return Corpus((read_document(path, _shown(path.name), keep_all=keep_all),))
     documents, skipped = [], []
     for name, file in corpus_files(path):
         if name.endswith(_SIDECAR):
@@ -70,6 +74,11 @@ def load_corpus(path: Path, *, keep_all: bool = False) -> Corpus:
     return Corpus(tuple(documents), tuple(skipped))
 
 
+def _shown(name: str) -> str:
+    """A file's name, which may hold anything, without what no text or terminal should hold."""
+    return _UNFIT.sub(lambda found: found.group().encode("unicode_escape").decode(), name)
+
+
 def missing(path: Path) -> str:
     """What is said of a corpus that is not there."""
     return f"There is no corpus at {path}: name a file or a folder with --corpus."
@@ -82,7 +91,7 @@ def read_document(path: Path, name: str, *, keep_all: bool = False) -> Document:
         raise CorpusError(f"{path} is not of a known type: use {', '.join(SUFFIXES)}.")
     try:
         source = read(path, keep_all)
-        title = _sidecar_title(path) or source.title or path.stem
+        title = _sidecar_title(path) or source.title or _shown(path.stem)
     except OSError as error:
         raise CorpusError(f"{path} cannot be read: {error.strerror or error}.") from error
     litter = (
@@ -130,8 +139,8 @@ def _sidecar_title(path: Path) -> str:
     try:
         fields = json.loads(sidecar.read_text(encoding="utf-8"))
         title = fields.get("title", "")
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise CorpusError(
             f'{sidecar} is not of the form {{"title": "..."}}: mend or delete it ({error}).'
         ) from error
-    return title if isinstance(title, str) else ""
+    return clean(title).strip() if isinstance(title, str) else ""

@@ -2,7 +2,7 @@
 
 The source holds 4-bit blocks; what is written is an ordinary sentence-transformers folder with
 float32 weights (Wang et al. 2024, "Multilingual E5 Text Embeddings"), and beside it the layers as
-an ONNX graph, so that texts can be encoded without importing torch. The same source gives the same
+ONNX graphs, so that texts can be encoded without importing torch. The same source gives the same
 folder, whatever else is installed. Only data is read from the package; none of its code runs.
 """
 
@@ -11,21 +11,22 @@ from __future__ import annotations
 import json
 import mmap
 import struct
-from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from ragbot.layers import WORDS, bert
 
 if TYPE_CHECKING:
     from numpy import float32
     from numpy.typing import NDArray
     from tokenizers import Tokenizer
 
-CONVERTER_VERSION = 2  # raise it when what is written changes: caches are then built anew
+CONVERTER_VERSION = 3  # raise it when what is written changes: caches are then built anew
 WEIGHTS_FILE = "model.safetensors"
-WORDS = "embeddings.word_embeddings.weight"  # the weights that the graph leaves out
 TOKENIZER_FILE = "tokenizer.json"
 ONNX_FILE = "onnx/layers.onnx"
+QUICK_FILE = "onnx/layers-int8.onnx"  # twice as fast, and all but as exact
 PROMPTS = {"query": "query: ", "document": "passage: "}
 MAX_TOKENS = 512
 
@@ -36,7 +37,6 @@ _SIZES = (
 ).split()
 _BLOCK = 32  # weights that share one scale
 _SPECIAL = dict(bos="<s>", cls="<s>", pad="<pad>", eos="</s>", sep="</s>", unk="<unk>")
-_RUNTIME = "com.microsoft"  # ONNX Runtime's own nodes: one where ONNX proper needs a dozen
 
 # The model was trained on NFKC but for these: control characters go, white space and its like
 # become spaces, and the full-width tilde, common in Chinese, stays.
@@ -117,7 +117,9 @@ def convert(source: Path, target: Path) -> None:
     for name, settings in _settings(packed).items():
         _write(target / name, json.dumps(settings, indent=1).encode())
     _write(target / TOKENIZER_FILE, _tokenizer(packed).to_str().encode())
-    _write(target / ONNX_FILE, _graph(packed, weights))
+    for name, quick in ((ONNX_FILE, False), (QUICK_FILE, True)):
+        graph = bert(weights, packed.sizes, epsilon=packed.epsilon, quick=quick)
+        _write(target / name, graph)
     _write(target / WEIGHTS_FILE, save(weights, metadata={"format": "pt"}))
 
 
@@ -208,93 +210,3 @@ def _weights(packed: Packed) -> dict[str, NDArray[float32]]:
             rows = len(weights[f"{ours}.bias"])
             weights[f"{ours}.weight"] = packed.tensor(f"{theirs}.w").reshape(rows, -1).squeeze()
     return weights
-
-
-class _Graph:
-    """An ONNX graph in the making. An input is the name of an earlier value, or a constant."""
-
-    def __init__(self, weights: Mapping[str, NDArray[Any]], epsilon: float):
-        self.weights = weights
-        self.norm_settings = {"epsilon": epsilon}
-        self.nodes: list[Any] = []
-        self.constants: list[Any] = []
-
-    def add(self, operator: str, *inputs: str | NDArray[Any], settings: Any = None) -> str:
-        from onnx import helper
-
-        names = [value if isinstance(value, str) else self._constant(value) for value in inputs]
-        output = f"v{len(self.nodes)}"
-        domain = _RUNTIME if operator in ("Attention", "Gelu") else ""
-        node = helper.make_node(operator, names, [output], domain=domain, **(settings or {}))
-        self.nodes.append(node)
-        return output
-
-    def _constant(self, array: NDArray[Any]) -> str:
-        import numpy as np
-        from onnx import numpy_helper
-
-        name = f"c{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
-        return name
-
-    def linear(self, value: str, name: str) -> str:
-        product = self.add("MatMul", value, self.weights[f"{name}.weight"].T)
-        return self.add("Add", product, self.weights[f"{name}.bias"])
-
-    def norm(self, value: str, name: str) -> str:
-        weight, bias = self.weights[f"{name}.weight"], self.weights[f"{name}.bias"]
-        return self.add("LayerNormalization", value, weight, bias, settings=self.norm_settings)
-
-    def attention(self, value: str, name: str, heads: int) -> str:
-        import numpy as np
-
-        parts = [f"{name}.{part}" for part in ("query", "key", "value")]
-        weight = np.concatenate([self.weights[f"{part}.weight"] for part in parts]).T
-        bias = np.concatenate([self.weights[f"{part}.bias"] for part in parts])
-        return self.add("Attention", value, weight, bias, "mask", settings={"num_heads": heads})
-
-    def serialized(self, output: str, width: int) -> bytes:
-        from onnx import TensorProto, helper
-
-        value = helper.make_tensor_value_info
-        words = value("words", TensorProto.FLOAT, ["texts", "tokens", width])
-        mask = value("mask", TensorProto.INT32, ["texts", "tokens"])
-        vector = value(output, TensorProto.FLOAT, ["texts", width])
-        # Versions are named: an older ONNX Runtime refuses what the newest onnx would put.
-        model = helper.make_model(
-            helper.make_graph(self.nodes, "e5", [words, mask], [vector], self.constants),
-            opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid(_RUNTIME, 1)],
-            ir_version=8,
-        )
-        return bytes(model.SerializeToString())
-
-
-def _graph(packed: Packed, weights: Mapping[str, NDArray[Any]]) -> bytes:
-    """BERT after its word embeddings (Devlin et al. 2019), then the mean of a text's tokens.
-
-    In: words (texts, tokens, width) float32 and mask (texts, tokens) int32, 0 where padded. Out:
-    (texts, width) float32, unit length. The embeddings stay outside, four fifths of the weights:
-    it opens in a moment, and their rows are read from the weights file as they are needed.
-    """
-    import numpy as np
-    from onnx import TensorProto
-
-    graph = _Graph(weights, packed.epsilon)
-    zero, one, two = np.arange(3, dtype=np.int64).reshape(3, 1)
-    length = graph.add("Slice", graph.add("Shape", "mask"), one, two)
-    place, kind = (weights[f"embeddings.{x}_embeddings.weight"] for x in ("position", "token_type"))
-    hidden = graph.add("Add", "words", graph.add("Slice", place + kind[0], zero, length, zero))
-    hidden = graph.norm(hidden, "embeddings.LayerNorm")
-    for layer in range(packed.sizes["num_hidden_layers"]):
-        name, heads = f"encoder.layer.{layer}", packed.sizes["num_attention_heads"]
-        attended = graph.attention(hidden, f"{name}.attention.self", heads)
-        attended = graph.linear(attended, f"{name}.attention.output.dense")
-        hidden = graph.add("Add", hidden, attended)
-        hidden = graph.norm(hidden, f"{name}.attention.output.LayerNorm")
-        inner = graph.add("Gelu", graph.linear(hidden, f"{name}.intermediate.dense"))
-        hidden = graph.add("Add", hidden, graph.linear(inner, f"{name}.output.dense"))
-        hidden = graph.norm(hidden, f"{name}.output.LayerNorm")
-    row = graph.add("Unsqueeze", graph.add("Cast", "mask", settings={"to": TensorProto.FLOAT}), one)
-    # The sum of the tokens points where their mean does.
-    total = graph.add("Squeeze", graph.add("MatMul", row, hidden), one)
-    return graph.serialized(graph.add("LpNormalization", total), packed.sizes["hidden_size"])

@@ -8,28 +8,31 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ragbot import store
-from ragbot.dense import Dense
+from ragbot.dense import WIDTH, Dense
 from ragbot.encoder import Encoder
 from ragbot.errors import StoreError
 from ragbot.lexical import Lexical
+from ragbot.records import Chunks, Documents, write_chunks, write_documents
 from ragbot.text import detect_language, sentences
-from ragbot.types import Chunk, Document, Language, LeftOut, Paragraph, Progress
+from ragbot.types import Chunk, Document, Language, Progress
+from ragbot.vectors import Vectors, encode, joined, key
 
 if TYPE_CHECKING:
-    from numpy import float32
+    from numpy import float32, int64, uint8, uint16
     from numpy.typing import NDArray
 
-FORMAT = 1
-_LOCK = "writer.lock"
+FORMAT = 2
+_LOCK, _JOURNAL = "writer.lock", "encoding.part"
 _SAMPLE = 1000  # chunks that tell what languages there are
 _GOOD_PART = 0.1  # of a document: one chunk of English names makes none English
+_BLOCK = 1 << 14  # rows that are copied at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,7 @@ class Manifest:
     documents: int
     chunks: int
     vectors: int
+    exact: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,35 +67,33 @@ class Candidate:
 class Index:
     """An opened index: the chunks, the documents they come from, and two ways to find them."""
 
-    def __init__(
-        self,
-        manifest: Manifest,
-        documents: Sequence[Document],
-        chunks: Sequence[Chunk],
-        dense: Dense,
-        lexical: Lexical,
-    ):
+    def __init__(self, manifest: Manifest, folder: Path):
+        """Open the files in `folder`. Raises OSError, ValueError, RuntimeError: not whole."""
+        import numpy as np
+
         self.manifest = manifest
-        self.documents = {document.name: document for document in documents}
-        self.chunks = tuple(chunks)
-        self.dense = dense
-        self._ids = {chunk: id for id, chunk in enumerate(self.chunks)}
-        self._lexical = lexical
+        self.documents: Mapping[str, Document] = Documents(folder)
+        self.chunks: Sequence[Chunk] = Chunks(folder)
+        self.dense = Dense.load(folder)
+        self._lexical = Lexical.load(folder / "bm25", len(self.chunks))
+        self._keys = np.load(folder / "keys.npy", mmap_mode="r", allow_pickle=False)
 
     def search(self, vector: NDArray[float32], query: str, *, limit: int) -> list[Candidate]:
         """Candidates for a query of which `vector` (d,) is the encoding, in order of their ids.
 
-        They are the best by each of the three scores, `limit` or more of them when there are as
-        many chunks; each carries all three scores, whichever of them brought it in.
+        They are the best by both cosines, twice `limit`, and the best `limit` by their words, when
+        there are as many chunks; each carries all three scores, whichever of them brought it in.
         """
         import numpy as np
 
-        lexical = self._lexical.scores(query)
-        best = np.argsort(-lexical, kind="stable")[:limit]
-        found = self.dense.nearest(vector, limit) | {int(id) for id in best if lexical[id] > 0}
+        places, shares = self._lexical.best(query, limit)
+        ids = np.union1d(self.dense.nearest(vector, limit * WIDTH), places)
+        passage, sentence = self.dense.cosines(ids, vector)
+        chosen = np.isin(ids, places)
+        chosen[np.argsort(-(passage + sentence), kind="stable")[: 2 * limit]] = True
+        rows = np.stack([passage, sentence, shares[ids]], axis=1)[chosen].tolist()
         return [
-            Candidate(id, *self.dense.cosines(id, vector), float(lexical[id]))
-            for id in sorted(found)
+            Candidate(id, *scores) for id, scores in zip(ids[chosen].tolist(), rows, strict=True)
         ]
 
     @cached_property
@@ -106,13 +108,33 @@ class Index:
 
     def around(self, chunk: Chunk, most: int) -> Sequence[Chunk]:
         """A chunk with up to `most` before and behind it, in order, whatever their documents."""
-        at = self._ids[chunk]
+        at = self._id(chunk)
         return self.chunks[max(0, at - most) : at + most + 1]
 
     def sentences_of(self, chunk: Chunk) -> NDArray[float32]:
         """The vectors of a chunk's sentences, in order: (m, d) float32, unit length."""
-        rows = self.dense.rows(self._ids[chunk])
+        rows = self.dense.rows_of(self._id(chunk))
         return rows[1:] if len(rows) > 1 else rows
+
+    def _id(self, chunk: Chunk) -> int:
+        """The number of a chunk of this index, found by its key. Raises KeyError."""
+        import numpy as np
+
+        alike = np.flatnonzero((self._own_keys == joined([key(chunk.passage)]).view("<u8")).all(1))
+        for number in map(int, alike):
+            if self.chunks[number] == chunk:
+                return number
+        raise KeyError(chunk)
+
+    @property
+    def rows(self) -> tuple[NDArray[uint8], NDArray[uint16]]:
+        """Every vector with the key of its text, for the index that comes after this one."""
+        return self._keys, self.dense.rows
+
+    @cached_property
+    def _own_keys(self) -> NDArray[Any]:
+        keys: NDArray[Any] = self._keys[self.dense.starts[:-1]].view("<u8")
+        return keys
 
 
 # --- building --------------------------------------------------------------------------------
@@ -127,16 +149,18 @@ def build_index(
 ) -> Index:
     """Write the index of `chunks` to `folder`, reusing the vectors of unchanged text.
 
-    Raises StoreError when the folder cannot be written. Killed at any moment, it leaves the old
-    index as it was; a second writer waits for the first.
+    `progress` counts bytes of text. Raises StoreError when the folder cannot be written. Killed at
+    any moment, it leaves the old index as it was, and what was encoded to the next run; a second
+    writer waits for the first.
     """
     from filelock import FileLock
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / _LOCK):
-            dense = _dense(folder, chunks, encoder, progress)
-            lexical = Lexical.build([chunk.passage for chunk in chunks])
+            old = _old_vectors(folder, encoder)
+            vectors = Vectors(folder / _JOURNAL, encoder.fingerprint, encoder.dimension, old)
+            keys, starts = _encoded(vectors, chunks, encoder, progress)
             manifest = Manifest(
                 format=FORMAT,
                 encoder=encoder.name,
@@ -145,17 +169,20 @@ def build_index(
                 corpus_fingerprint=_fingerprint(documents),
                 documents=len(documents),
                 chunks=len(chunks),
-                vectors=dense.count,
+                vectors=len(keys),
+                exact=Dense.exact(len(chunks)),
             )
 
             def write(target: Path) -> None:
-                dense.save(target)
-                lexical.save(target / "bm25")
-                _write_records(target / "chunks.jsonl", chunks)
-                _write_records(target / "documents.jsonl", documents)
+                rows = _write_rows(target, vectors, keys)
+                Dense.build(rows, starts).save(target)
+                Lexical.build([chunk.passage for chunk in chunks]).save(target / "bm25")
+                write_chunks(target, chunks)
+                write_documents(target, documents)
 
             store.publish(folder, write, asdict(manifest))
-            return Index(manifest, documents, chunks, dense, lexical)
+            vectors.discard()
+            return Index(manifest, folder / store.read_manifest(folder)["generation"])
     except OSError as error:
         raise StoreError(
             f"The index cannot be written to {folder} ({error.strerror or error}): free some space "
@@ -163,29 +190,44 @@ def build_index(
         ) from error
 
 
-def _dense(
-    folder: Path, chunks: Sequence[Chunk], encoder: Encoder, progress: Progress | None
-) -> Dense:
+def _encoded(
+    vectors: Vectors, chunks: Sequence[Chunk], encoder: Encoder, progress: Progress | None
+) -> tuple[list[bytes], NDArray[int64]]:
+    """The keys of all rows, and where each chunk's begin; the vectors then hold every one."""
     import numpy as np
 
-    rows = [_rows(chunk) for chunk in chunks]
-    texts = [text for row in rows for text in row]
-    known = _known_vectors(folder, encoder)
-    fresh = [text for text in dict.fromkeys(texts) if text not in known]
-    known.update(zip(fresh, encoder.passages(fresh, progress=progress), strict=True))
-    starts = np.cumsum([0, *(len(row) for row in rows)], dtype=np.int64)
-    return Dense.build(np.stack([known[text] for text in texts]), starts)
+    keys: list[bytes] = []
+    starts = [0]
+    fresh: dict[bytes, str] = {}
+    for chunk in chunks:
+        for text in _rows(chunk):
+            keys.append(key(text))
+            if keys[-1] not in vectors:
+                fresh[keys[-1]] = text
+        starts.append(len(keys))
+    encode(vectors, fresh, encoder.passages, progress)
+    return keys, np.array(starts, dtype=np.int64)
 
 
-def _known_vectors(folder: Path, encoder: Encoder) -> dict[str, NDArray[float32]]:
+def _write_rows(target: Path, vectors: Vectors, keys: Sequence[bytes]) -> NDArray[uint16]:
+    import numpy as np
+
+    np.save(target / "keys.npy", joined(keys))
+    shape = (len(keys), vectors.width)
+    rows: Any = np.lib.format.open_memmap(target / "rows.npy", "w+", np.dtype("<u2"), shape)
+    for first in range(0, len(keys), _BLOCK):
+        rows[first : first + _BLOCK] = vectors.rows(keys[first : first + _BLOCK])
+    rows.flush()
+    written: NDArray[uint16] = rows
+    return written
+
+
+def _old_vectors(folder: Path, encoder: Encoder) -> tuple[NDArray[uint8], NDArray[uint16]] | None:
+    """Keys and rows of the index that is there; none when it is damaged, or another encoder's."""
     try:
-        old = open_index(folder, encoder.fingerprint)
+        return open_index(folder, encoder.fingerprint).rows
     except StoreError:
-        return {}  # nothing there that could be reused; a damaged index is simply built anew
-    texts = [text for chunk in old.chunks for text in _rows(chunk)]
-    rows = old.dense.all_rows()
-    # Another version may have split sentences otherwise; its rows are then not ours to match.
-    return dict(zip(texts, rows, strict=True)) if len(texts) == len(rows) else {}
+        return None
 
 
 def _rows(chunk: Chunk) -> list[str]:
@@ -217,11 +259,23 @@ def open_index(folder: Path, encoder_fingerprint: str) -> Index:
             f"The index in {folder} was made by another encoder ({manifest.encoder}): {store.MEND}."
         )
     try:
-        return _load(store.verified(folder, kept), manifest)
+        return Index(manifest, store.verified(folder, kept))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         if store.read_manifest(folder) != kept:  # a writer replaced it while we were reading
             return open_index(folder, encoder_fingerprint)
         raise StoreError(f"The index in {folder} is damaged ({error}): {store.MEND}.") from error
+
+
+def outdated(folder: Path, encoder: Encoder) -> bool:
+    """Whether an older ragbot made the index in `folder`, by the encoder that still has the name.
+
+    Raises StoreError when nothing can be told of it.
+    """
+    kept = store.read_manifest(folder)
+    made, older = kept.get("format"), kept.get("encoder_fingerprint") != encoder.fingerprint
+    return kept.get("encoder") == encoder.name and (
+        older or (isinstance(made, int) and made < FORMAT)
+    )
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -239,37 +293,3 @@ def _manifest(folder: Path, kept: dict[str, Any]) -> Manifest:
         return Manifest(**{field.name: kept[field.name] for field in fields(Manifest)})
     except KeyError as error:
         raise StoreError(f"The manifest in {folder} lacks {error}: {store.MEND}.") from error
-
-
-def _load(folder: Path, manifest: Manifest) -> Index:
-    chunks = [_chunk(record) for record in _read_records(folder / "chunks.jsonl")]
-    documents = [_document(record) for record in _read_records(folder / "documents.jsonl")]
-    lexical = Lexical.load(folder / "bm25", len(chunks))
-    return Index(manifest, documents, chunks, Dense.load(folder), lexical)
-
-
-def _write_records(path: Path, records: Sequence[Chunk] | Sequence[Document]) -> None:
-    with path.open("w", encoding="utf-8", newline="\n") as file:
-        for record in records:
-            file.write(json.dumps(asdict(record), ensure_ascii=False) + "\n")
-
-
-def _read_records(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8") as file:
-        for line in file:
-            yield json.loads(line)
-
-
-def _chunk(record: dict[str, Any]) -> Chunk:
-    return Chunk(**record | {"headings": tuple(record["headings"])})
-
-
-def _document(record: dict[str, Any]) -> Document:
-    paragraphs = (Paragraph(**row) for row in record["paragraphs"])
-    return Document(
-        name=record["name"],
-        title=record["title"],
-        text=record["text"],
-        paragraphs=tuple(replace(row, headings=tuple(row.headings)) for row in paragraphs),
-        left_out=tuple(LeftOut(**piece) for piece in record["left_out"]),
-    )

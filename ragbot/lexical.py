@@ -16,7 +16,7 @@ from ragbot.words import words
 
 if TYPE_CHECKING:
     from bm25s import BM25
-    from numpy import float32
+    from numpy import float32, int64
     from numpy.typing import NDArray
 
 
@@ -46,7 +46,7 @@ class Lexical:
 
         if not (folder / "vocab.index.json").exists():
             return cls(None, size)
-        return cls(bm25s.BM25.load(folder, show_progress=False), size)
+        return cls(bm25s.BM25.load(folder, mmap=True, show_progress=False), size)
 
     def save(self, folder: Path) -> None:
         """Write the index into `folder`, which is made."""
@@ -58,16 +58,30 @@ class Lexical:
         """The share of the query's weight that each passage holds: (n,) float32 in [0, 1)."""
         import numpy as np
 
+        shares = np.zeros(self._size, dtype=np.float32)
         asked = words(query)
-        known = [word for word in asked if self._bm25 and word in self._bm25.vocab_dict]
+        vocabulary = self._bm25.vocab_dict if self._bm25 else {}
+        known = [vocabulary[word] for word in asked if word in vocabulary]
         if self._bm25 is None or not known:
-            return np.zeros(self._size, dtype=np.float32)
-        held = np.diff(
-            self._bm25.scores["indptr"]
-        )  # passages that hold each word of the vocabulary
-        frequency = np.array(
-            [held[self._bm25.vocab_dict[word]] if word in known else 0 for word in asked]
-        )
-        idf = np.log1p((self._size - frequency + 0.5) / (frequency + 0.5))
-        share: NDArray[float32] = (self._bm25.get_scores(known) / idf.sum()).astype(np.float32)
-        return share
+            return shares
+        data, passages, begins = (self._bm25.scores[x] for x in ("data", "indices", "indptr"))
+        for word in known:
+            part = slice(begins[word], begins[word + 1])
+            shares[passages[part]] += data[part]  # a word names a passage once
+        frequency = np.zeros(len(asked))  # how many passages hold each word
+        frequency[: len(known)] = [begins[word + 1] - begins[word] for word in known]
+        shares /= np.log1p((self._size - frequency + 0.5) / (frequency + 0.5)).sum()
+        return shares
+
+    def best(self, query: str, limit: int) -> tuple[NDArray[int64], NDArray[float32]]:
+        """The `limit` passages that hold most of a query, without those that hold nothing of it,
+        by their ids; and the shares of all."""
+        import numpy as np
+
+        shares = self.scores(query)
+        held = np.flatnonzero(shares)
+        if len(held) > limit:
+            least = np.partition(shares[held], -limit)[-limit]
+            held = held[shares[held] >= least]
+            held = held[np.argsort(-shares[held], kind="stable")[:limit]]
+        return np.sort(held), shares

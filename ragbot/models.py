@@ -73,13 +73,24 @@ def fingerprint(model: str) -> str:
     """What tells one encoder from another, for the index: of a resolved folder, or the hub id.
 
     A packaged model has its own on record. Else configuration is hashed whole, weights by their
-    size and both ends: enough to notice another model, and fast.
+    size and both ends: enough to notice another model, and fast. Raises ModelError.
     """
     folder = Path(model)
     if not folder.is_dir():
         return model
-    if (folder / IDENTITY_FILE).is_file():
-        return str(json.loads((folder / IDENTITY_FILE).read_text(encoding="utf-8"))["identity"])
+    try:
+        if (folder / IDENTITY_FILE).is_file():
+            kept = json.loads((folder / IDENTITY_FILE).read_text(encoding="utf-8"))
+            return str(kept["identity"])
+        return _hashed(folder)
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise ModelError(
+            f"The encoder in {folder} is damaged ({error}): delete that folder; the packaged ones "
+            "are then made anew."
+        ) from error
+
+
+def _hashed(folder: Path) -> str:
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         if path.suffix in (".json", ".txt"):

@@ -157,8 +157,8 @@ def _make(model: Packaged, target: Path, progress: Progress) -> None:
     shutil.rmtree(converted, ignore_errors=True)
     convert(partial, converted)
     (converted / IDENTITY_FILE).write_text(json.dumps({"identity": model.identity}))
+    partial.unlink()  # before, or a kill in between would leave it for good
     _publish(converted, target, {name: sha256(p) for name, p in _files(converted).items()})
-    partial.unlink()
 
 
 def _check_room(model: Packaged, partial: Path) -> None:
@@ -252,12 +252,17 @@ def _stamp_path(target: Path) -> Path:
     return target.with_name(target.name + _STAMP)
 
 
-def _stamp(target: Path) -> dict[str, list[int | str]]:
+def _stamp(target: Path) -> dict[str, tuple[int, int, str]]:
     try:
-        stamp = json.loads(_stamp_path(target).read_text(encoding="utf-8"))
-        return stamp if isinstance(stamp, dict) else {}
-    except (OSError, ValueError):
-        return {}
+        stamp: dict[str, tuple[int, int, str]] = {
+            name: (int(size), int(time), str(checksum))
+            for name, (size, time, checksum) in json.loads(
+                _stamp_path(target).read_text(encoding="utf-8")
+            ).items()
+        }
+        return stamp
+    except (OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError):
+        return {}  # there is none, or a damaged one
 
 
 def _files(target: Path) -> dict[str, Path]:
@@ -269,7 +274,7 @@ def _files(target: Path) -> dict[str, Path]:
 def _untouched(target: Path) -> bool:
     stamp, files = _stamp(target), _files(target)
     return bool(stamp) and all(
-        name in files and [files[name].stat().st_size, files[name].stat().st_mtime_ns] == facts[:2]
+        name in files and (files[name].stat().st_size, files[name].stat().st_mtime_ns) == facts[:2]
         for name, facts in stamp.items()
     )
 
@@ -281,5 +286,5 @@ def _unharmed(target: Path) -> bool:
     ):
         return False
     for name, facts in stamp.items():  # only touched: its old time saves hashing it next time
-        os.utime(files[name], ns=(int(facts[1]), int(facts[1])))
+        os.utime(files[name], ns=(facts[1], facts[1]))
     return True

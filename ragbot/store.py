@@ -2,15 +2,19 @@
 
 A writer fills a new generation folder and then replaces `manifest.json` in one rename, so whoever
 opens the store, and whenever a writer is killed, finds the old content or the new, never a mixture.
-Every file is checked by its SHA-256 when it is opened. What the files mean is not known here.
+Every file is checked by its SHA-256 when it is opened, the manifest by one of its own. What the
+files mean is not known here.
 """
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
+import secrets
 import shutil
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +24,8 @@ from ragbot.errors import StoreError
 MANIFEST = "manifest.json"
 MEND = "build it anew with `ragbot index`"
 
-_FILES, _GENERATION = "files", "generation"
+_FILES, _GENERATION, _SEAL = "files", "generation", "sha256"
+_STALE_SECONDS = 60.0  # far longer than anybody takes to write one small file
 
 
 def publish(folder: Path, write: Callable[[Path], None], facts: Mapping[str, Any]) -> None:
@@ -34,11 +39,20 @@ def publish(folder: Path, write: Callable[[Path], None], facts: Mapping[str, Any
     target = folder / f"generation-{number}"
     building = target.with_suffix(".tmp")
     building.mkdir()
-    write(building)
-    checksums = {name: sha256(building / name) for name in _names(building)}
-    os.replace(building, target)
+    try:
+        write(building)
+        checksums = {name: _settled(building / name) for name in _names(building)}
+        os.replace(building, target)
+    except BaseException:  # a full disk above all: what failed must not go on filling it
+        shutil.rmtree(building, ignore_errors=True)
+        raise
     manifest = {**facts, _GENERATION: target.name, _FILES: checksums}
-    replace_file(folder / MANIFEST, json.dumps(manifest, indent=2, ensure_ascii=False))
+    manifest[_SEAL] = _seal(manifest)
+    try:
+        replace_file(folder / MANIFEST, json.dumps(manifest, indent=2, ensure_ascii=False))
+    except OSError:
+        shutil.rmtree(target, ignore_errors=True)
+        raise
     for old in _generations(folder):
         if old != target:
             shutil.rmtree(old, ignore_errors=True)  # a reader may hold it open where that locks it
@@ -48,17 +62,21 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """The facts the store was published with, and what it needs itself. Raises StoreError."""
     try:
         manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        if not isinstance(manifest[_GENERATION], str) or not isinstance(manifest[_FILES], dict):
+        if not isinstance(manifest[_FILES], dict):
             raise ValueError("not a manifest")
+        if Path(manifest[_GENERATION]).name != manifest[_GENERATION]:
+            raise ValueError("a generation elsewhere")
         return manifest
     except FileNotFoundError as error:
         raise StoreError(f"There is no index in {folder}: build it with `ragbot index`.") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise StoreError(f"The index in {folder} has no readable manifest: {MEND}.") from error
 
 
 def verified(folder: Path, manifest: Mapping[str, Any]) -> Path:
     """The folder of the generation that a manifest names. Raises OSError, ValueError: damaged."""
+    if manifest.get(_SEAL, _seal(manifest)) != _seal(manifest):  # older ones have none
+        raise ValueError("the manifest has changed")
     generation: Path = folder / manifest[_GENERATION]
     if _names(generation) != sorted(manifest[_FILES]):
         raise ValueError("files are missing or added")
@@ -69,17 +87,47 @@ def verified(folder: Path, manifest: Mapping[str, Any]) -> Path:
 
 
 def replace_file(path: Path, text: str) -> None:
-    """Write a text file so that it is never seen half written. Raises OSError."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
+    """Write a text file so that it is never seen half written. Raises OSError.
+
+    What writers that were killed left of the same file is deleted.
+    """
+    for leftover in path.parent.glob(f"{glob.escape(path.name)}.*.tmp"):
+        if _is_stale(leftover):
+            leftover.unlink(missing_ok=True)
+    # Drawn, since processes of two containers that share a folder may have the same number.
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _is_stale(path: Path) -> bool:
+    try:
+        return time.time() - path.stat().st_mtime > _STALE_SECONDS
+    except FileNotFoundError:  # its writer has just finished
+        return False
+
+
+def _seal(manifest: Mapping[str, Any]) -> str:
+    facts = {name: value for name, value in manifest.items() if name != _SEAL}
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _settled(path: Path) -> str:
+    """The SHA-256 of a file, once it lies on the disk: a power cut must not empty it later."""
+    with path.open("r+b") as file:
         os.fsync(file.fileno())
-    os.replace(temporary, path)
+    return sha256(path)
 
 
 def _generations(folder: Path) -> list[Path]:
-    return [p for p in folder.glob("generation-*") if p.name.split("-")[1].isdigit()]
+    return [p for p in folder.glob("generation-*") if p.name.split("-")[1].isdecimal()]
 
 
 def _names(folder: Path) -> list[str]:

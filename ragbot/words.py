@@ -10,15 +10,19 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ragbot.config import default_cache
+from ragbot.store import replace_file, sha256
 from ragbot.text import HAN, fold, sentences
 
 if TYPE_CHECKING:
     import jieba
 
 _HAN = re.compile(f"[{HAN}]")
+
+_CACHE = "jieba.cache"  # as jieba calls it
 
 # --- words -----------------------------------------------------------------------------------
 
@@ -177,10 +181,32 @@ def _jieba() -> jieba.Tokenizer:
     with _quiet_import():
         import jieba
 
-    jieba.setLogLevel(logging.WARNING)
+    jieba.setLogLevel(logging.CRITICAL)  # that it could not keep its cache is no news to a user
     tokenizer = jieba.Tokenizer()
-    # jieba loads its cache with marshal: a folder that others can write to must not hold it.
-    folder = default_cache()
-    folder.mkdir(parents=True, exist_ok=True)
-    tokenizer.tmp_dir = str(folder)
+    _initialize(tokenizer, default_cache())
     return tokenizer
+
+
+def _initialize(tokenizer: jieba.Tokenizer, folder: Path) -> None:
+    """Load jieba's words, from its cache where that is as it was written.
+
+    It is loaded with marshal, which trusts what it reads: a folder that others can write to must
+    not hold it, and what was damaged must not be loaded.
+    """
+    cache, seal = folder / _CACHE, folder / f"{_CACHE}.sha256"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (seal.is_file() and cache.is_file() and seal.read_bytes() == _checksum(cache)):
+            cache.unlink(missing_ok=True)
+        fresh = not cache.exists()
+        tokenizer.tmp_dir = str(folder)
+        tokenizer.initialize()
+        if fresh and cache.exists():
+            replace_file(seal, sha256(cache))
+    except OSError:  # nothing can be kept there: it then takes a second each time
+        tokenizer.tmp_dir = str(folder / "absent")
+        tokenizer.initialize()
+
+
+def _checksum(path: Path) -> bytes:
+    return sha256(path).encode()

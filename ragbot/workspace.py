@@ -16,7 +16,7 @@ from ragbot.corpus import Corpus, corpus_files, load_corpus, missing
 from ragbot.encoder import Encoder, open_encoder
 from ragbot.engines import Engine, connect_engine, open_engine
 from ragbot.errors import CorpusError
-from ragbot.index import Index, build_index, open_index
+from ragbot.index import Index, build_index, open_index, outdated
 from ragbot.models import fingerprint, resolve_encoder, resolve_generator, resolve_reranker
 from ragbot.reranker import open_reranker
 from ragbot.store import MANIFEST, replace_file
@@ -65,7 +65,7 @@ def default_engine(config: Config, report: Report = silent) -> Engine:
         model,
         context=config.context,
         threads=config.threads,
-        prompt_cache=config.prompt_cache,
+        folder=config.cache / "states",
     )
 
 
@@ -85,17 +85,19 @@ def index_folder(config: Config, encoder: Encoder) -> Path:
 def current_index(config: Config, encoder: Encoder, report: Report = silent) -> Index:
     """The index to answer from: built when there is none, renewed when its corpus has changed.
 
-    An index whose corpus is gone is served as it is. Raises CorpusError, StoreError.
+    So is what an older ragbot built. An index whose corpus is gone is served as it is. Raises
+    CorpusError, StoreError.
     """
     folder = index_folder(config, encoder)
     source = config.corpus
     if (folder / MANIFEST).exists():
-        index = open_index(folder, encoder.fingerprint)
         made = _read_source(folder)
         if made and "corpus" not in config.model_fields_set:
             source = Path(made["corpus"])
-        if not source.exists() or made == _source(source, config.keep_all):
-            return index
+        if not source.exists() or not outdated(folder, encoder):
+            index = open_index(folder, encoder.fingerprint)
+            if not source.exists() or made == _source(source, config.keep_all):
+                return index
     return renewed_index(config, source, encoder, report)[0]
 
 

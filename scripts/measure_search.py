@@ -1,69 +1,268 @@
-"""Where exact search stops being fast enough: exact and HNSW side by side, over synthetic vectors.
+"""How fast passages are found and indexed, by the size of a corpus, and what approximation loses.
 
-usage: python scripts/measure_search.py [ROWS ...]
+usage: python scripts/measure_search.py [CHUNKS ...]
 
-Rows are unit vectors in clusters, as sentences of one subject are. Prints, for each number of rows,
-the median milliseconds of a search by either, the share of the exact nearest ten that HNSW finds,
-and how long HNSW took to build.
+Vectors and texts are made from the public sets in ../shared/bench, or RAGBOT_SHARED/bench: a chunk
+is a real one moved the way that two others differ, each of its sentences a little further, so that
+vectors crowd as real ones do; its text is sentences of theirs, shuffled. Questions are real.
+Times are milliseconds, of the search alone: encoding a query is measured apart.
 """
 
 from __future__ import annotations
 
-import statistics
+import json
+import os
+import random
+import resource
+import shutil
 import sys
+import tempfile
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ragbot import dense
+from ragbot.config import load_config
+from ragbot.dense import WIDTH, Dense
+from ragbot.encoder import Encoder
+from ragbot.index import _rows
+from ragbot.lexical import Lexical
+from ragbot.types import Chunk
+from ragbot.vectors import floats, short
+from ragbot.workspace import current_index, default_encoder
 
-DIMENSION = 384
-NEAREST = 400  # rows that a search for 50 chunks asks for
-SEARCHES = 50
-
-
-def vectors(count: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """(count, DIMENSION) unit vectors around count / 100 centres."""
-    centres = rng.normal(size=(max(1, count // 100), DIMENSION)).astype(np.float32)
-    rows = centres[rng.integers(len(centres), size=count)]
-    rows += 0.7 * rng.normal(size=rows.shape).astype(np.float32)
-    unit: NDArray[np.float32] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-    return unit
-
-
-def measured(index: Any, queries: NDArray[np.float32]) -> tuple[float, list[set[int]]]:
-    """Median milliseconds of a search, and the ten nearest rows of each query."""
-    times, found = [], []
-    for query in queries:
-        start = time.perf_counter()
-        _, ids = index.search(query[None, :], NEAREST)
-        times.append((time.perf_counter() - start) * 1000)
-        found.append(set(ids[0][:10].tolist()))
-    return statistics.median(times), found
+SETS = ("drcd_dev", "xquad_zh", "xquad_en")
+QUESTIONS = 60
+NEAREST = 50  # passages a search asks for
+MOST_ROWS = 4_000_000  # that are kept, 3 GB: a larger corpus gets fewer sentences a chunk
+_BLOCK = 10_000
 
 
-def main(counts: list[int]) -> None:
+@dataclass(frozen=True)
+class Real:
+    """What is made larger: rows (n, d), where each chunk's begin, sentences, and questions."""
+
+    rows: NDArray[np.float32]
+    starts: NDArray[np.int64]
+    texts: list[list[str]]
+    questions: list[str]
+    queries: NDArray[np.float32]
+
+
+def shared() -> Path:
+    """The folder of the public sets."""
+    return Path(os.environ.get("RAGBOT_SHARED", Path(__file__).parents[2] / "shared")) / "bench"
+
+
+@cache
+def real() -> Real:
+    """The public sets, encoded; their indexes lie in the cache."""
+    encoder = default_encoder(load_config())
+    rows, sizes, texts, questions = [], [], [], []
+    for name in SETS:
+        config = load_config({"corpus": shared() / f"{name}.corpus.txt"})
+        index = current_index(config, encoder)
+        rows.append(floats(np.array(index.dense.rows)))
+        sizes.append(np.diff(index.dense.starts))
+        texts += [_rows(chunk)[1:] or [chunk.text] for chunk in index.chunks]
+        with (shared() / f"{name}.questions.jsonl").open(encoding="utf-8") as file:
+            questions += [json.loads(line)["question"] for line in file]
+    asked = random.Random(0).sample(questions, QUESTIONS)
+    starts = np.concatenate([[0], np.cumsum(np.concatenate(sizes))])
+    return Real(np.concatenate(rows), starts, texts, asked, encoder.queries(asked))
+
+
+def made(path: Path, count: int) -> tuple[NDArray[np.uint16], NDArray[np.int64]]:
+    """Rows of `count` chunks, in a file at `path`, and where each chunk's begin."""
+    source = real()
     rng = np.random.default_rng(0)
-    for count in counts:
-        rows = vectors(count + SEARCHES, rng)
-        rows, queries = rows[:count], rows[count:]
-        dense.EXACT_ROWS = count
-        exact = dense.Dense.build(rows, np.arange(count + 1))
-        dense.EXACT_ROWS = 0
+    sizes = np.minimum(np.diff(source.starts), max(2, MOST_ROWS // count))
+    chosen = rng.integers(len(sizes), size=count)
+    starts = np.concatenate([[0], np.cumsum(sizes[chosen])])
+    shape = (int(starts[-1]), source.rows.shape[1])
+    rows: Any = np.lib.format.open_memmap(path, "w+", np.dtype("<u2"), shape)
+    own = source.rows[source.starts[:-1]]
+    for first in range(0, count, _BLOCK):
+        part = chosen[first : first + _BLOCK]
+        repeated = np.repeat(np.arange(len(part)), sizes[part])
+        begins = np.cumsum(sizes[part]) - sizes[part]
+        places = np.arange(len(repeated)) - begins[repeated] + source.starts[part][repeated]
+        moved = 0.6 * _differences(own, len(part), rng)[repeated]
+        block = source.rows[places] + moved + 0.3 * _differences(source.rows, len(places), rng)
+        block /= np.linalg.norm(block, axis=1, keepdims=True)
+        rows[starts[first] : starts[first] + len(block)] = short(block.astype(np.float32))
+    return rows, starts
+
+
+def _differences(
+    rows: NDArray[np.float32], count: int, rng: np.random.Generator
+) -> NDArray[np.float32]:
+    one, other = rng.integers(len(rows), size=(2, count))
+    moves: NDArray[np.float32] = rows[one] - rows[other]
+    return moves
+
+
+def passages(count: int) -> list[str]:
+    """Texts of real length: each a chunk's number of sentences, of the same set."""
+    draw = random.Random(0)
+    texts = real().texts
+    pools = {id(text): texts[max(0, n - 50) : n + 50] for n, text in enumerate(texts)}
+    chosen = draw.choices(texts, k=count)
+    return [
+        "".join(draw.choice(draw.choice(pools[id(text)])) for _ in range(len(text)))
+        for text in chosen
+    ]
+
+
+def timed(action: Callable[[int], object], times: int) -> dict[str, float]:
+    """Median and 95th percentile of `action(n)`, milliseconds."""
+    taken = []
+    for n in range(times):
         start = time.perf_counter()
-        graph = dense.Dense.build(rows, np.arange(count + 1))
-        built = time.perf_counter() - start
-        exact_ms, truth = measured(exact._rows, queries)
-        graph_ms, found = measured(graph._rows, queries)
-        recall = np.mean([len(a & b) / 10 for a, b in zip(truth, found, strict=True)])
-        print(
-            f"{count:>9,} rows: exact {exact_ms:.1f} ms, HNSW {graph_ms:.1f} ms, recall@10 "
-            f"{recall:.3f}, built in {built:.0f} s",
-            flush=True,
+        action(n)
+        taken.append((time.perf_counter() - start) * 1000)
+    return {"median": _round(np.median(taken)), "p95": _round(np.percentile(taken, 95))}
+
+
+def _round(value: Any) -> float:
+    return round(float(value), 3)
+
+
+def _exhaustive(dense: Dense, queries: NDArray[np.float32]) -> NDArray[np.int64]:
+    """The NEAREST chunks of each query by both cosines, each chunk looked at: (q, NEAREST)."""
+    count = len(dense.starts) - 1
+    scores = np.empty((len(queries), count), np.float32)
+    for first in range(0, count, _BLOCK):
+        last = min(first + _BLOCK, count)
+        begins = dense.starts[first : last + 1] - dense.starts[first]
+        cosines = queries @ floats(dense.rows[dense.starts[first] : dense.starts[last]]).T
+        whole = cosines[:, begins[:-1]]
+        cosines[:, begins[:-1][np.diff(begins) > 1]] = -1
+        best = np.maximum.reduceat(cosines, begins[:-1], axis=1)
+        scores[:, first:last] = whole + best
+    nearest: NDArray[np.int64] = np.argsort(-scores, axis=1, kind="stable")[:, :NEAREST]
+    return nearest
+
+
+def _lost(dense: Dense, queries: NDArray[np.float32]) -> dict[str, float]:
+    """The share of the truly best that a search does not find."""
+    truth = _exhaustive(dense, queries)
+    found = []
+    for query in queries:
+        ids = dense.nearest(query, NEAREST * WIDTH)
+        whole, best = dense.cosines(ids, query)
+        found.append(ids[np.argsort(-(whole + best), kind="stable")])
+    return {
+        f"at_{k}": _round(
+            1 - np.mean([len({*a[:k]} & {*b[:k]}) / k for a, b in zip(truth, found, strict=True)])
         )
+        for k in (5, NEAREST)
+    }
+
+
+def _memory() -> float:
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(x for x in status.read_text().splitlines() if x.startswith("RssAnon"))
+        return round(int(line.split()[1]) / 1024, 1)
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
+
+
+def _size(folder: Path) -> float:
+    return round(sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) / 1e6, 1)
+
+
+def dense_figures(count: int, folder: Path) -> dict[str, Any]:
+    """Vectors alone: building, opening, searching, what is lost."""
+    rows, starts = made(folder / "rows.npy", count)
+    start = time.perf_counter()
+    Dense.build(rows, starts).save(folder)
+    built = time.perf_counter() - start
+    del rows
+    before, start = _memory(), time.perf_counter()
+    dense = Dense.load(folder)
+    opened = time.perf_counter() - start
+    queries = real().queries
+    ids = [dense.nearest(query, NEAREST * WIDTH) for query in queries]
+    return {
+        "rows": len(dense.rows),
+        "exact": Dense.exact(count),
+        "build_seconds": _round(built),
+        "open_ms": _round(opened * 1000),
+        "passages_ms": timed(lambda n: dense.nearest(queries[n], NEAREST * WIDTH), QUESTIONS),
+        "sentences_ms": timed(lambda n: dense.cosines(ids[n], queries[n]), QUESTIONS),
+        "lost": _lost(dense, queries),
+        "memory_mb": round(_memory() - before, 1),
+        "disk_mb": _size(folder),
+    }
+
+
+def lexical_figures(count: int, folder: Path) -> dict[str, Any]:
+    """Words alone: building, opening, searching."""
+    start = time.perf_counter()
+    Lexical.build(passages(count)).save(folder / "bm25")
+    built = time.perf_counter() - start
+    before, start = _memory(), time.perf_counter()
+    lexical = Lexical.load(folder / "bm25", count)
+    opened = time.perf_counter() - start
+    questions = real().questions
+    lexical.best(questions[0], NEAREST)  # jieba's words are loaded once
+    return {
+        "build_seconds": _round(built),
+        "open_ms": _round(opened * 1000),
+        "search_ms": timed(lambda n: lexical.best(questions[n], NEAREST), QUESTIONS),
+        "memory_mb": round(_memory() - before, 1),
+        "disk_mb": _size(folder),
+    }
+
+
+def search_figures(sizes: Sequence[int], most_words: int = 100_000) -> dict[str, Any]:
+    """Figures by number of chunks. Words are left out above `most_words`: cutting takes minutes."""
+    figures: dict[str, Any] = {}
+    for count in sizes:
+        folder = Path(tempfile.mkdtemp())
+        try:
+            (folder / "words").mkdir()
+            words = lexical_figures(count, folder / "words") if count <= most_words else None
+            (folder / "vectors").mkdir()
+            figures[str(count)] = {
+                "dense": dense_figures(count, folder / "vectors"),
+                "lexical": words,
+            }
+        finally:
+            shutil.rmtree(folder)
+    return figures
+
+
+def index_figures(paragraphs: int = 60) -> dict[str, Any]:
+    """How fast the encoder that the settings name is, on paragraphs with their sentences."""
+    encoder: Encoder = default_encoder(load_config())
+    source = real()
+    chosen = random.Random(0).sample(source.texts, paragraphs)
+    chunks = [Chunk("d", n, 0, 0, "".join(text)) for n, text in enumerate(chosen)]
+    texts = [text for chunk in chunks for text in _rows(chunk)]
+    encoder.passages(texts[:20])
+    start, spent = time.perf_counter(), time.process_time()
+    encoder.passages(texts)
+    seconds, spent = time.perf_counter() - start, time.process_time() - spent
+    size = sum(len(chunk.text.encode()) for chunk in chunks)
+    return {
+        "paragraphs_a_second": _round(paragraphs / seconds),
+        "vectors_a_second": _round(len(texts) / seconds),
+        "bytes_a_second": round(size / seconds),
+        "processor_seconds": _round(spent),
+        "query_ms": timed(lambda n: encoder.queries([source.questions[n]]), QUESTIONS),
+    }
+
+
+def main(sizes: list[int]) -> None:
+    print(json.dumps({"index": index_figures(), "search": search_figures(sizes)}, indent=2))
 
 
 if __name__ == "__main__":
-    main([int(argument) for argument in sys.argv[1:]] or [10_000, 50_000, 200_000])
+    main([int(argument) for argument in sys.argv[1:]] or [1_000, 10_000, 100_000])

@@ -13,8 +13,8 @@ import pytest
 import ragbot
 
 FLOORS = [
-    {"types", "errors", "options"},
-    {"config", "e5", "store"},
+    {"types", "errors", "options", "layers"},
+    {"config", "e5", "store", "vectors", "records"},
     {"text", "fence", "packaged", "hub"},
     {"words"},
     {"evidence"},
@@ -35,7 +35,7 @@ FLOORS = [
         "citations",
         "engines",
     },
-    {"corpus", "index", "retelling", "streaming"},
+    {"corpus", "index", "retelling", "streaming", "looks"},
     {"generator", "retriever", "workspace", "verify"},
     {"inquiry"},
     {"bot"},

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -31,6 +32,22 @@ class Source:
     title: str = ""
     left_out: Sequence[LeftOut] = field(default_factory=tuple)
     plain: bool = False
+
+
+_LONGEST_REASON = 200  # characters
+
+
+@contextmanager
+def mended_by(path: Path, what: str, remedy: str) -> Iterator[None]:
+    """While a library reads a file: whatever it raises becomes a CorpusError, which says `what`
+    the file is and how it is mended. OSError, CorpusError and MemoryError stay as they are."""
+    try:
+        yield
+    except (CorpusError, OSError, MemoryError):
+        raise
+    except Exception as error:  # a damaged file can make a library raise anything
+        reason = " ".join(str(error).split())[:_LONGEST_REASON] or type(error).__name__
+        raise CorpusError(f"{path} is {what} ({reason}): {remedy}.") from error
 
 
 # --- encodings -------------------------------------------------------------------------------

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ragbot.errors import CorpusError
-from ragbot.readers.base import BOMS, Block, Source, clean, decode
+from ragbot.readers.base import BOMS, Block, Source, clean, decode, mended_by
 from ragbot.types import LeftOut
 
 _INVISIBLE = {"script", "style", "noscript", "template", "head", "svg", "iframe", "select"}
@@ -22,10 +21,10 @@ _INLINE = set(
 def read_html(path: Path, keep_all: bool) -> Source:
     """A web page's main content, as trafilatura finds it; all that is visible with `keep_all`."""
     import trafilatura
-    from lxml import etree, html
+    from lxml import html
 
     data = path.read_bytes()
-    try:
+    with mended_by(path, "not a page that can be read", "save it anew as text"):
         page = html.document_fromstring(_marked_up(data))
         visible = [Block(text) for text in _visible(page)]
         found = None
@@ -33,19 +32,27 @@ def read_html(path: Path, keep_all: bool) -> Source:
             found = trafilatura.bare_extraction(
                 page, include_comments=False, favor_recall=True, config=_extraction()
             )
-    except (etree.LxmlError, ValueError, AssertionError, RecursionError) as error:
-        raise CorpusError(f"{path} is not a page that can be read ({error}).") from error
     title = clean(page.findtext(".//title") or "").strip()
     blocks = list(_main_blocks(found.body)) if found is not None else []
     if not any(block.level == 0 for block in blocks):
         return Source(visible, title)
-    kept = _squeezed("".join(block.text for block in blocks))
     left_out = [
-        LeftOut(block.text, "not part of the page's main content")
-        for block in visible
-        if _squeezed(block.text) not in kept
+        LeftOut(text, "not part of the page's main content") for text in _lost(visible, blocks)
     ]
     return Source(blocks, title, left_out)
+
+
+def _lost(visible: Sequence[Block], kept: Sequence[Block]) -> Iterator[str]:
+    """What is visible and not among what is kept, looked for from where the last was found."""
+    text, at = _squeezed("".join(block.text for block in kept)), 0
+    for block in visible:
+        piece = _squeezed(block.text)
+        if text.startswith(piece, at):  # what follows mostly follows: a search each would take long
+            at += len(piece)
+        elif (found := text.find(piece)) >= 0:
+            at = found + len(piece)
+        else:
+            yield block.text
 
 
 @cache
@@ -92,13 +99,13 @@ def _lines(element: Any) -> Iterator[str]:
 
 def _visible(page: Any) -> Iterator[str]:
     """The page's visible text, a piece for each run that no block element interrupts."""
-    pieces = [""]
+    pieces: list[list[str]] = [[]]
     for event, element in _walk(page):
         if element.tag not in _INLINE:
-            pieces.append("")
-        pieces[-1] += (element.text if event == "start" else element.tail) or ""
+            pieces.append([])
+        pieces[-1].append((element.text if event == "start" else element.tail) or "")
     for piece in pieces:
-        if text := " ".join(clean(piece).split()):
+        if text := " ".join(clean("".join(piece)).split()):
             yield text
 
 

@@ -7,26 +7,26 @@ import statistics
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ragbot.errors import CorpusError
-from ragbot.readers.base import TERMINAL, Block, Source, clean
+from ragbot.readers.base import TERMINAL, Block, Source, clean, mended_by
 from ragbot.text import HAN
 from ragbot.types import LeftOut
+
+if TYPE_CHECKING:
+    from pypdf import PdfReader
 
 
 def read_pdf(path: Path, keep_all: bool) -> Source:
     """A PDF's text, its lines put together to paragraphs, without running heads and feet."""
     from pypdf import PdfReader
-    from pypdf.errors import PyPdfError
 
-    try:
+    with mended_by(path, "a damaged PDF", "export it anew"):
         reader = PdfReader(path)
-        if reader.is_encrypted and not reader.decrypt(""):
-            raise CorpusError(f"{path} is encrypted: save it without a password.")
+        _refuse_locked(path, reader)
         pages = [clean(page.extract_text() or "").split("\n") for page in reader.pages]
         title = clean((reader.metadata.title if reader.metadata else "") or "").strip()
-    except (PyPdfError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise CorpusError(f"{path} is a damaged PDF ({error}): export it anew.") from error
     pages = [[line.strip() for line in page if line.strip()] for page in pages]
     if not any(pages):
         raise CorpusError(f"{path} is a PDF without text: run text recognition (OCR) over it.")
@@ -44,6 +44,19 @@ def read_pdf(path: Path, keep_all: bool) -> Source:
         if line == _PAGE_END or _pattern(line) not in running
     ]
     return Source([Block(text) for text in _joined(lines)], title, left_out)
+
+
+def _refuse_locked(path: Path, reader: PdfReader) -> None:
+    from pypdf.errors import DependencyError
+
+    if not reader.is_encrypted:
+        return
+    try:
+        opened = bool(reader.decrypt(""))
+    except DependencyError:  # a cipher that pypdf knows with another library's help only
+        opened = False
+    if not opened:
+        raise CorpusError(f"{path} is encrypted: save it without a password.")
 
 
 _PAGE_END = "\f"  # no line of a page: clean() makes it a newline

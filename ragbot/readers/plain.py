@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 
 from ragbot.readers.base import TERMINAL, Block, Source, read_text
@@ -47,9 +48,10 @@ def read_markdown(path: Path, keep_all: bool) -> Source:
         left_out.append(LeftOut(matter.group().strip(), "front matter"))
         text = text[matter.end() :]
     lines = text.split("\n")
-    tokens = MarkdownIt("commonmark").enable("table").parse(text)
+    # Of what stands in a line nothing is asked, and it is there that parsing can take for ever.
+    tokens = MarkdownIt("commonmark").enable("table").disable("inline").parse(text)
     blocks = []
-    for token, following in zip(tokens, [*tokens[1:], None], strict=True):
+    for token, following in zip_longest(tokens, tokens[1:]):
         if token.level or token.map is None or token.nesting < 0:
             continue
         written = "\n".join(lines[token.map[0] : token.map[1]]).strip()

@@ -1,0 +1,1 @@
+"""What maintainers run: measurements, fits, pictures. Nothing here is installed."""

@@ -1,0 +1,1 @@
+"""What answers questions in the bench, each in a process of its own, all by one protocol."""

@@ -1,0 +1,44 @@
+"""ragbot, as a program that uses it has it: `python -m scripts.bench.answerer.own`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from ragbot import RagBot
+from ragbot.config import load_config
+from ragbot.types import Answer
+from scripts.bench.answerer.protocol import Opened, Say, run
+
+
+def opened(settings: dict[str, Any]) -> Opened:
+    """A bot over `corpus` with the generator `llm`, both models loaded."""
+    bot = RagBot.from_corpus(config=load_config(settings))
+    engine = bot.engine
+
+    def answer(question: str, say: Say) -> dict[str, Any]:
+        stream = bot.stream(question)
+        for piece in stream:
+            say(piece)
+        return _told(bot, stream.answer)
+
+    return answer, {"name": "ragbot", "engine": engine.name}
+
+
+def _told(bot: RagBot, answer: Answer) -> dict[str, Any]:
+    documents = bot.retriever.index.documents
+    places = {
+        (document.name, paragraph.number): document.text[paragraph.start : paragraph.end]
+        for document in documents.values()
+        for paragraph in document.paragraphs
+    }
+    return {
+        "text": answer.text,
+        "sources": {str(c.marker): places[c.doc, c.paragraph] for c in answer.citations},
+        "abstained": answer.abstained,
+        "timings": asdict(answer.timings),
+    }
+
+
+if __name__ == "__main__":
+    run(opened)

@@ -1,0 +1,31 @@
+"""What only the long tests need: they are left out unless `-m` asks for them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ragbot.e5 import convert
+from tests.test_encoder import tiny_pack
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "torture: long; what world and strangers may do to it")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if "torture" in str(config.getoption("-m")):
+        return
+    left_out = [item for item in items if item.get_closest_marker("torture")]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a real encoder of two small random layers: fast, and useless for anything else."""
+    source = tmp_path_factory.mktemp("tiny") / "pack.bin"
+    source.write_bytes(tiny_pack())
+    convert(source, source.with_name("tiny"))
+    return source.with_name("tiny")
