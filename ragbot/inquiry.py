@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ragbot import phrases
-from ragbot.abstention import probability, threshold
+from ragbot.abstention import decided, probability, threshold
 from ragbot.citations import Citer, is_closed
 from ragbot.disagreement import disagreeing
 from ragbot.enumeration import AROUND, enumerated
@@ -23,9 +23,6 @@ from ragbot.types import Hit, Language, Step, Watch
 # Log odds of an answer read again beside its sentence that no score outweighs: those of a short
 # document say little. Of 150 questions whose passages were hidden one was wrongly answered by this.
 _CERTAIN = 4.0
-# What checks mostly give: nine of ten are between. Of 426 looks 64 % need none by these bounds, and
-# none of them was decided otherwise by its check.
-_DOUBTED, _ASSURED = 0.0, 5.0
 _VERBATIM = 0.8  # of a copy: the rest is slips
 _QUOTED = 2  # sentences at the most
 _SHORT = 150.0  # tokens, about, of a sentence that can stand for an answer
@@ -92,7 +89,7 @@ class Inquiry:
             "checked": 0.0,
             "across": float(across(source, self.language)),
         }
-        if not _decided(signals):
+        if not decided(signals):
             signals["checked"] = self._checked(reading, quoted, source)
         sure = probability(signals)
         if signals["proven"] and signals["checked"] > _CERTAIN:
@@ -161,13 +158,6 @@ class Inquiry:
     def _next_score(self, hit: Hit) -> float:
         """The score of the passage that ranks below one; its own where that is the last."""
         return next((one.score for one in self.hits if one.rank == hit.rank + 1), hit.score)
-
-
-def _decided(signals: Mapping[str, float]) -> bool:
-    """Whether a check, which takes a second, could change nothing."""
-    if signals["proven"]:
-        return probability({**signals, "checked": _DOUBTED}) >= threshold()
-    return probability({**signals, "checked": _ASSURED}) < threshold()
 
 
 def _told(citer: Citer, claim: str, proof: Sequence[Evidence]) -> str:

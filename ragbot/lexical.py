@@ -30,9 +30,13 @@ class Lexical:
     @classmethod
     def build(cls, passages: Sequence[str]) -> Lexical:
         """Index the passages; their order gives the ids."""
+        return cls.of_words([words(passage) for passage in passages])
+
+    @classmethod
+    def of_words(cls, bags: Sequence[Sequence[str]]) -> Lexical:
+        """Index passages of which the words are known."""
         import bm25s
 
-        bags = [words(passage) for passage in passages]
         if not any(bags):  # bm25s cannot index nothing
             return cls(None, len(bags))
         bm25 = bm25s.BM25(method="lucene")

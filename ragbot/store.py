@@ -33,8 +33,7 @@ def publish(folder: Path, write: Callable[[Path], None], facts: Mapping[str, Any
 
     For one writer at a time. Raises OSError; the old content then stays.
     """
-    for leftover in folder.glob("generation-*.tmp"):
-        shutil.rmtree(leftover)
+    _sweep(folder)
     number = 1 + max((int(p.name.split("-")[1]) for p in _generations(folder)), default=0)
     target = folder / f"generation-{number}"
     building = target.with_suffix(".tmp")
@@ -53,8 +52,19 @@ def publish(folder: Path, write: Callable[[Path], None], facts: Mapping[str, Any
     except OSError:
         shutil.rmtree(target, ignore_errors=True)
         raise
+    _sweep(folder)
+
+
+def _sweep(folder: Path) -> None:
+    """Delete what killed writers began, and the generations that the manifest does not name."""
+    for leftover in folder.glob("generation-*.tmp"):
+        shutil.rmtree(leftover)
+    try:
+        named = read_manifest(folder)[_GENERATION]
+    except StoreError:
+        return  # which of them was meant, nobody knows until there is a new one
     for old in _generations(folder):
-        if old != target:
+        if old.name != named:
             shutil.rmtree(old, ignore_errors=True)  # a reader may hold it open where that locks it
 
 

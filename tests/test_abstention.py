@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 
 from ragbot import console
-from ragbot.abstention import DATA, SIGNALS, probability, threshold
+from ragbot.abstention import DATA, SIGNALS, decided, probability, threshold
 from ragbot.bot import RagBot
 from ragbot.phrases import ABSTENTION, RELATED
 from ragbot.types import Language, Token
@@ -51,6 +51,18 @@ def test_clear_cases_are_clear() -> None:
     assert probability(UNSURE) < 0.2
 
 
+@pytest.mark.parametrize("proven", [0.0, 1.0])
+def test_what_is_decided_no_check_within_bounds_decides_otherwise(proven: float) -> None:
+    decisions = []
+    for score in range(75, 111):
+        signals = {**UNSURE, "score": score / 100, "proven": proven}
+        by_check = [probability({**signals, "checked": n / 2}) >= threshold() for n in range(11)]
+        decisions.append(decided(signals))
+        if decided(signals):
+            assert all(by_check) if proven else not any(by_check)
+    assert {True, False} == set(decisions)
+
+
 # --- what the bot makes of it ----------------------------------------------------------------
 
 
@@ -61,12 +73,16 @@ def weighed(monkeypatch: pytest.MonkeyPatch, make_bot: MakeBot) -> Callable[...,
     def make(*likely: float, texts: tuple[str, ...] = (ARTICLE,)) -> RagBot:
         given = iter(likely)
         monkeypatch.setattr("ragbot.inquiry.probability", lambda signals: next(given))
+        monkeypatch.setattr("ragbot.inquiry.decided", lambda signals: False)
         return make_bot(*texts)
 
     return make
 
 
-def test_the_signals_are_told(make_bot: MakeBot, engine: FakeEngine) -> None:
+def test_the_signals_are_told(
+    make_bot: MakeBot, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ragbot.inquiry.decided", lambda signals: False)
     engine.enqueue(reading(CORPS, "華為在3月宣告組建醫療衛生軍團。", none=-3.5))
     bot = make_bot(ARTICLE)
     answer = bot.ask("華為在什麼時候宣布組建軍團？")

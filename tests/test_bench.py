@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -308,7 +309,8 @@ def test_a_process_is_timed_to_its_first_byte_and_to_its_end() -> None:
     run = processes.timed(python(code))
     assert run.said == "a\nb\n"
     assert run.first_s is not None and run.first_s < run.total_s - 0.25
-    assert 1 < run.peak_mb < 200
+    # Until it is another program a process has the memory of the one that it came from.
+    assert 1 < run.peak_mb < 200 + processes.peak_mb(os.getpid())
     assert processes.timed(python("pass")).first_s is None
 
 

@@ -222,7 +222,10 @@ def test_an_answer_is_checked_beside_the_sentence_it_was_read_from(
     assert len(engine.checks) == 1, "there is nothing to be checked"
 
 
-def test_what_is_sure_without_a_check_is_not_checked(make_bot: MakeBot, engine: FakeEngine) -> None:
+def test_what_is_sure_without_a_check_is_not_checked(
+    make_bot: MakeBot, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ragbot.inquiry.decided", lambda signals: True)
     engine.enqueue(FOUNDED)
     assert not make_bot(ARTICLE).ask("華為何時組建軍團？").abstained
     assert not engine.checks

@@ -380,6 +380,7 @@ def test_the_article_says_march(question: str, language: str, march: str) -> Non
         "total_ms",
         "prompt_tokens",
         "completion_tokens",
+        "reused_tokens",
     }
 
 

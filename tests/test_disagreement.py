@@ -116,7 +116,7 @@ def test_a_foreign_reader_is_told_in_their_own_language(
 
 
 def test_agreement_and_refusals_have_nothing_to_add(make_bot: MakeBot, engine: FakeEngine) -> None:
-    engine.enqueue(reading(BRIDGE, BRIDGE), nothing())
+    engine.enqueue(reading(BRIDGE, BRIDGE), nothing(), nothing())
     bot = make_bot(BRIDGE, "青山橋在2016年建成，長430米。")
     assert bot.ask(WHEN).answer == f"{BRIDGE}[1]"
     assert bot.ask("晚餐吃什麼好呢？").answer == ABSTENTION["zh-Hant"]

@@ -402,7 +402,7 @@ def test_it_can_be_evaluated(
     feedback: Feedback, path: Path, make_bot: Callable[..., RagBot], engine: FakeEngine
 ) -> None:
     bot = make_bot("青山橋長430公尺，2016年完工。", "公司在台北，有四十個員工。")
-    engine.enqueue(reading("青山橋長430公尺，2016年完工。", "青山橋長430公尺。"), nothing())
+    engine.enqueue(reading("青山橋長430公尺，2016年完工。", "青山橋長430公尺。"), *[nothing()] * 2)
     feedback.record(rated(answer=bot.ask("青山橋有多長？")))
     feedback.record(rated("a2", answer=bot.ask("公司幾歲？"), verdict="down"))
     plan = Plan(path, retrieval_only=True)

@@ -140,7 +140,7 @@ class LlamaCppEngine(HttpEngine):
         """Put into the slot what was read before of such a prompt."""
         extra, messages = request["extra_body"], request["messages"]
         known = _plain(begun) if begun else _beginning(messages)
-        if not await self._restored(extra["id_slot"], _key(known)):
+        if not self._restored(extra["id_slot"], _key(known)):
             await self._read_in(client, request | {"messages": known})
 
     async def _read_in(self, client: AsyncOpenAI, request: dict[str, Any]) -> None:
@@ -148,33 +148,34 @@ class LlamaCppEngine(HttpEngine):
         cut into the same batches each time."""
         slot, messages = request["extra_body"]["id_slot"], request["messages"]
         beginning = _beginning(messages)
-        if messages != beginning and not await self._restored(slot, _key(beginning)):
+        if messages != beginning and not self._restored(slot, _key(beginning)):
             await self._read_in(client, request | {"messages": beginning})
         extra = {"id_slot": slot, "cache_prompt": messages != beginning}
         await client.chat.completions.create(**request | {"max_tokens": 1, "extra_body": extra})
         key = _key(messages)
         written = self._states.begin(key)
         try:
-            if await self._act(slot, "save", written):
+            if self._act(slot, "save", written):
                 self._states.keep(key, written)
         except OSError:  # a full disk: read again next time
             self._states.drop(written)
 
-    async def _restored(self, slot: int, key: str) -> bool:
+    def _restored(self, slot: int, key: str) -> bool:
         name = self._states.find(key)
         if name is None:
             return False
-        if await self._act(slot, "restore", name):
+        if self._act(slot, "restore", name):
             return True
         self._states.drop(name)
         return False
 
-    async def _act(self, slot: int, action: str, file: str) -> bool:
-        """Save or restore what a slot holds; whether that went well."""
+    def _act(self, slot: int, action: str, file: str) -> bool:
+        """Save or restore what a slot holds; whether that went well. It takes a few hundredths of a
+        second and cannot be broken off: llama.cpp has crashed when nobody waited for the end."""
         import httpx
 
-        async with httpx.AsyncClient(trust_env=False, timeout=_SLOT_SECONDS) as client:
-            reply = await client.post(
+        with httpx.Client(trust_env=False, timeout=_SLOT_SECONDS) as client:
+            reply = client.post(
                 f"{self._address}/slots/{slot}",
                 params={"action": action},
                 json={"filename": file},

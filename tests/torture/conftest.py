@@ -10,10 +10,6 @@ from ragbot.e5 import convert
 from tests.test_encoder import tiny_pack
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "torture: long; what world and strangers may do to it")
-
-
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if "torture" in str(config.getoption("-m")):
         return

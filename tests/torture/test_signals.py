@@ -56,7 +56,8 @@ def test_indexing_that_is_stopped(
     time.sleep(share * whole.seconds)
     process.send_signal(sent)
     _, said = process.communicate(timeout=60)
-    assert process.returncode in (CODES[sent], 0), said  # it may have been done before
+    # It may have been done before, or at its very end, where Python lets go of signals.
+    assert process.returncode in (CODES[sent], 0, -sent), said
     assert "Traceback" not in said
     assert run(command, env).code == 0
     assert litter(folder) == [] and list((tmp_path / "temporary").iterdir()) == []
