@@ -6,7 +6,7 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constr
 SHARED ?= ../shared
 SETS = xquad_zh xquad_en drcd_dev xquad_zh_asked_en xquad_en_asked_zh
 
-.PHONY: run install test lint check notebooks recall agreement baseline screenshots clean
+.PHONY: run install test lint check notebooks recall agreement baseline bench torture audit screenshots clean
 
 run: install
 	@$(BIN)/ragbot index --read-ahead
@@ -48,6 +48,18 @@ runs/article_dev: | $(VENV)/installed
 runs/%: | $(VENV)/installed
 	$(BIN)/ragbot eval $(SHARED)/bench/$*.questions.jsonl \
 	  --corpus $(SHARED)/bench/$(firstword $(subst _asked, ,$*)).corpus.txt --limit 60 --out $@
+
+# Time, memory, readers at once, and what others take for the same; about 25 minutes.
+bench: $(VENV)/installed-dev
+	$(BIN)/python -m scripts.bench
+
+# What the world may do to it, at length (docs/robustness.md); hours.
+torture: $(VENV)/installed-dev
+	$(BIN)/python -m pytest -s -m torture tests/torture
+
+# Known holes of the pinned libraries; needs the network.
+audit: $(VENV)/installed-dev
+	$(PIP) pip-audit && $(BIN)/pip-audit --strict -r constraints.txt --no-deps --disable-pip
 
 # The pictures in docs/images, of the real page with the real model.
 screenshots: $(VENV)/installed-dev
