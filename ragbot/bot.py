@@ -138,12 +138,14 @@ class RagBot:
         return AnswerStream(self._answer(checked(question), tuple(history), cancel, watch))
 
     def over(self, index: Index) -> RagBot:
-        """A bot over another index of the same encoder, with the same generator."""
+        """A bot over another index of the same encoder, with the same generator. What it reads is
+        not kept: the index may be of a visitor's documents, which are to be forgotten."""
         return RagBot(
             self.retriever.over(index),
             lambda: self.engine,
             top_k=self._top_k,
             max_tokens=self._max_tokens,
+            runs=Runs(()),
         )
 
     def _answer(
