@@ -15,12 +15,7 @@ from ragbot.fence import checked
 from ragbot.retriever import Retriever
 from ragbot.types import Answer
 from ragbot.verify import verdict_on
-from ragbot.workspace import (
-    default_encoder,
-    default_engine,
-    renewed_index,
-    require_corpus,
-)
+from ragbot.workspace import default_encoder, default_engine, renewed_index, require_corpus
 
 Flags = Mapping[str, Any]
 

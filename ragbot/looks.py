@@ -17,9 +17,8 @@ from ragbot.types import Chunk, Hit
 
 ROOM = 200.0  # tokens, about, of a look; a single passage may be longer
 MOST = 2  # looks: of 67 answers two came from later ones, and seven wrong ones
-_AHEAD = (
-    6_000.0  # tokens, about, of a corpus; more would take minutes to read, and a gigabyte to keep
-)
+# Tokens, about, of a corpus: more would take minutes to read, and a gigabyte to keep.
+_AHEAD = 6_000.0
 
 
 class Runs:
@@ -81,9 +80,10 @@ def _neighbours(best: Hit, run: Sequence[Chunk]) -> list[Hit]:
 def _fitting(hits: Sequence[Hit]) -> list[Hit]:
     """The best passage, and the next ones in its language as long as there is room."""
     look, free = [hits[0]], ROOM - weight(hits[0].text)
+    language = detect_language(hits[0].text)
     for hit in hits[1:]:
         taken = weight(hit.text)
-        if taken <= free and not across(detect_language(hit.text), detect_language(hits[0].text)):
+        if taken <= free and not across(detect_language(hit.text), language):
             look.append(hit)
             free -= taken
     return look

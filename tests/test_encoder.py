@@ -92,13 +92,17 @@ def tiny_pack() -> bytes:
     return head + directory + data
 
 
+def tiny_encoder(folder: Path) -> Path:
+    """The tiny model, converted, in a folder of `folder`."""
+    source = folder / "pack.bin"
+    source.write_bytes(tiny_pack())
+    convert(source, folder / "tiny")
+    return folder / "tiny"
+
+
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny model, converted."""
-    source = tmp_path_factory.mktemp("tiny") / "pack.bin"
-    source.write_bytes(tiny_pack())
-    convert(source, source.with_name("folder"))
-    return source.with_name("folder")
+    return tiny_encoder(tmp_path_factory.mktemp("tiny"))
 
 
 def opened(folder: Path) -> LightEncoder:

@@ -17,18 +17,22 @@ from ragbot.packaged import PACKAGED, Packaged, assemble, is_assembled
 PARTS = [os.urandom(300_000), os.urandom(200_000), os.urandom(100_000)]
 
 
+def install(site: Path, name: str, data: bytes) -> None:
+    """A package that is really installed in `site`, with one file of data."""
+    package, info = site / name, site / f"{name}-1.0.dist-info"
+    package.mkdir(parents=True)
+    info.mkdir()
+    (package / "data.bin").write_bytes(data)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    (info / "RECORD").write_text(f"{name}/data.bin,,\n")
+
+
 @pytest.fixture
 def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Packaged:
     """A generator in three parts, in packages that are really installed, in a folder of ours."""
     site = tmp_path / "site"
     for number, part in enumerate(PARTS, start=1):
-        package = site / f"part{number}"
-        package.mkdir(parents=True)
-        (package / "data.bin").write_bytes(part)
-        info = site / f"part{number}-1.0.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: part{number}\nVersion: 1.0\n")
-        (info / "RECORD").write_text(f"part{number}/data.bin,,\n")
+        install(site, f"part{number}", part)
     monkeypatch.syspath_prepend(str(site))
     whole = b"".join(PARTS)
     return Packaged(

@@ -47,6 +47,11 @@ class Engine(Protocol):
         ...
 
 
+def plain(messages: Sequence[Message]) -> list[dict[str, str]]:
+    """Messages as chat templates and servers take them."""
+    return [{"role": message.role, "content": message.content} for message in messages]
+
+
 def drain(
     work: Callable[[Callable[[str], None], threading.Event], Usage],
     cancel: threading.Event | None,

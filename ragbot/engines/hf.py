@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ragbot.engines.base import TextStream, drain
+from ragbot.engines.base import TextStream, drain, plain
 from ragbot.errors import ModelError
 from ragbot.types import Message, Usage
 
@@ -69,7 +69,7 @@ class HfEngine:
                     emit(text)
 
         prompt = self._tokenizer.apply_chat_template(
-            [{"role": m.role, "content": m.content} for m in messages],
+            plain(messages),
             add_generation_prompt=True,
             return_dict=True,
             return_tensors="pt",

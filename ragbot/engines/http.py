@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ragbot.engines.base import TextStream, drain
+from ragbot.engines.base import TextStream, drain, plain
 from ragbot.errors import ModelError
 from ragbot.types import Message, Token, Usage
 
@@ -54,7 +54,7 @@ class HttpEngine:
         """What is asked of the server; no grammar is, which the OpenAI API does not know."""
         return {
             "model": self.name,
-            "messages": [{"role": m.role, "content": m.content} for m in messages],
+            "messages": plain(messages),
             "max_tokens": max_tokens,
             "temperature": 0.0,
             "seed": 0,
@@ -68,8 +68,8 @@ class HttpEngine:
         stop: threading.Event,
     ) -> Usage:
         async def copied(client: AsyncOpenAI) -> Usage:
-            await self._prepare(client, request, begun)
-            return await _copy(client, request, emit)
+            async with self._prepared(client, request, begun):
+                return await _copy(client, request, emit)
 
         return self._run(copied, stop) or Usage()
 
@@ -78,14 +78,11 @@ class HttpEngine:
 
         Raises ModelError, also when the server does not give any.
         """
-        return self._first(self._request(messages, 1, ""))
-
-    def _first(self, request: dict[str, Any]) -> Mapping[str, float]:
-        request = request | {"logprobs": True, "top_logprobs": 20}
+        request = self._request(messages, 1, "") | {"logprobs": True, "top_logprobs": 20}
 
         async def likeliest(client: AsyncOpenAI) -> Mapping[str, float]:
-            await self._prepare(client, request, ())
-            first = _tokens((await client.chat.completions.create(**request)).choices[0])
+            async with self._prepared(client, request, ()):
+                first = _tokens((await client.chat.completions.create(**request)).choices[0])
             return first[0].likeliest if first else {}
 
         found = self._run(likeliest)
@@ -140,10 +137,12 @@ class HttpEngine:
                     task.cancel()
             return None if task.cancelled() else task.result()
 
-    async def _prepare(
+    @asynccontextmanager
+    async def _prepared(
         self, client: AsyncOpenAI, request: dict[str, Any], begun: Sequence[Message]
-    ) -> None:
-        """What a server needs to be told before it is asked: nothing."""
+    ) -> AsyncIterator[None]:
+        """While a server is asked: what has to be done before and after it, which is nothing."""
+        yield
 
     def _client(self) -> AsyncOpenAI:
         import openai

@@ -14,16 +14,17 @@ import queue
 import secrets
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ragbot.engines.base import plain
 from ragbot.engines.http import HttpEngine
 from ragbot.engines.states import States
 from ragbot.errors import ModelError
-from ragbot.types import Message, Usage
+from ragbot.types import Message
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -94,10 +95,10 @@ class LlamaCppEngine(HttpEngine):
         if not self._states.find(key):
 
             async def read(client: AsyncOpenAI) -> None:
-                await self._read_in(client, request)
+                with self._slot(request):
+                    await self._read_in(client, request)
 
-            with self._slot(request):
-                self._run(read, cancel)
+            self._run(read, cancel)
         return bool(self._states.find(key))
 
     def _request(self, messages: Sequence[Message], max_tokens: int, form: str) -> dict[str, Any]:
@@ -109,39 +110,26 @@ class LlamaCppEngine(HttpEngine):
             "extra_body": extra | {"cache_prompt": True},
         }
 
-    def _work(
-        self,
-        request: dict[str, Any],
-        begun: Sequence[Message],
-        emit: Callable[[str], None],
-        stop: threading.Event,
-    ) -> Usage:
-        with self._slot(request):
-            return super()._work(request, begun, emit, stop)
-
-    def first_token(self, messages: Sequence[Message]) -> Mapping[str, float]:
-        request = self._request(messages, 1, "")
-        with self._slot(request):
-            return self._first(request)
-
     @contextmanager
-    def _slot(self, request: dict[str, Any]) -> Iterator[None]:
+    def _slot(self, request: dict[str, Any]) -> Iterator[int]:
         """A slot that nobody else uses meanwhile."""
         slot = self._free.get()
         request["extra_body"]["id_slot"] = slot
         try:
-            yield
+            yield slot
         finally:
             self._free.put(slot)
 
-    async def _prepare(
+    @asynccontextmanager
+    async def _prepared(
         self, client: AsyncOpenAI, request: dict[str, Any], begun: Sequence[Message]
-    ) -> None:
-        """Put into the slot what was read before of such a prompt."""
-        extra, messages = request["extra_body"], request["messages"]
-        known = _plain(begun) if begun else _beginning(messages)
-        if not self._restored(extra["id_slot"], _key(known)):
-            await self._read_in(client, request | {"messages": known})
+    ) -> AsyncIterator[None]:
+        """A slot, with what was read before of such a prompt in it."""
+        with self._slot(request) as slot:
+            known = plain(begun) if begun else _beginning(request["messages"])
+            if not self._restored(slot, _key(known)):
+                await self._read_in(client, request | {"messages": known})
+            yield
 
     async def _read_in(self, client: AsyncOpenAI, request: dict[str, Any]) -> None:
         """Read a prompt, and keep it. All is read anew but the beginning of its kind, so that it is
@@ -171,7 +159,7 @@ class LlamaCppEngine(HttpEngine):
 
     def _act(self, slot: int, action: str, file: str) -> bool:
         """Save or restore what a slot holds; whether that went well. It takes a few hundredths of a
-        second and cannot be broken off: llama.cpp has crashed when nobody waited for the end."""
+        second: too short to be broken off."""
         import httpx
 
         with httpx.Client(trust_env=False, timeout=_SLOT_SECONDS) as client:
@@ -182,10 +170,6 @@ class LlamaCppEngine(HttpEngine):
                 headers={"Authorization": f"Bearer {self.api_key}"},
             )
         return reply.is_success
-
-
-def _plain(messages: Sequence[Message]) -> list[dict[str, str]]:
-    return [{"role": message.role, "content": message.content} for message in messages]
 
 
 def _beginning(messages: Sequence[dict[str, str]]) -> list[dict[str, str]]:

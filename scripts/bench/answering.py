@@ -12,7 +12,7 @@ from scripts.bench.plan import MODELS, Part, Plan, Row, Sample, Table, cites_gol
 from scripts.bench.plan import cited as cited_in
 from scripts.bench.processes import Child, own, timed
 
-_PASSES = 2  # through the questions; the second finds what the first left in the prompt cache
+_PASSES = 2  # through the questions; the second finds what the first has read
 _CHUNK = 1 << 24
 
 
@@ -96,7 +96,7 @@ def _tables(samples: Sequence[Sample]) -> list[Table]:
         Table(
             "Warm",
             "one process with both models loaded, after a question that does not count; the same "
-            "questions once more in the second pass, in the same order, with the prompt cache on",
+            "questions once more in the second pass, in the same order; what was read is kept",
             [
                 _warm_row(model, turn, found)
                 for model in _models(warm)

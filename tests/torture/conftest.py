@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ragbot.e5 import convert
-from tests.test_encoder import tiny_pack
+from tests.test_encoder import tiny_encoder
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -21,7 +20,4 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a real encoder of two small random layers: fast, and useless for anything else."""
-    source = tmp_path_factory.mktemp("tiny") / "pack.bin"
-    source.write_bytes(tiny_pack())
-    convert(source, source.with_name("tiny"))
-    return source.with_name("tiny")
+    return tiny_encoder(tmp_path_factory.mktemp("tiny"))

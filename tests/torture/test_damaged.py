@@ -24,6 +24,7 @@ from ragbot.words import _jieba, words
 from ragbot.workspace import current_index, renewed_index
 from tests.fakes import FakeEncoder
 from tests.test_encoder import tiny_pack
+from tests.test_packaged import install
 from tests.torture.test_killed import NEW, content, lay
 from tests.torture.tools import dice, environment, ragbot, rounds, run
 from tests.toy import write_toy_model
@@ -144,12 +145,8 @@ def test_the_command_refuses_a_damaged_index_and_mends_it(tmp_path: Path, tiny: 
 @pytest.fixture
 def packaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Packaged:
     """A small encoder in a package that is really installed, in a folder of ours."""
-    package, info = tmp_path / "site" / "tinypack", tmp_path / "site" / "tinypack-1.0.dist-info"
-    package.mkdir(parents=True)
-    info.mkdir()
     data = tiny_pack()
-    (package / "data.bin").write_bytes(data)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: tinypack\nVersion: 1.0\n")
+    install(tmp_path / "site", "tinypack", data)
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
     return Packaged(
         name="tinypack",

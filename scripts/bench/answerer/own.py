@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -15,26 +16,25 @@ def opened(settings: dict[str, Any]) -> Opened:
     """A bot over `corpus` with the generator `llm`, both models loaded."""
     bot = RagBot.from_corpus(config=load_config(settings))
     engine = bot.engine
+    paragraphs = {
+        (document.name, paragraph.number): document.text[paragraph.start : paragraph.end]
+        for document in bot.retriever.index.documents.values()
+        for paragraph in document.paragraphs
+    }
 
     def answer(question: str, say: Say) -> dict[str, Any]:
         stream = bot.stream(question)
         for piece in stream:
             say(piece)
-        return _told(bot, stream.answer)
+        return _told(stream.answer, paragraphs)
 
     return answer, {"name": "ragbot", "engine": engine.name}
 
 
-def _told(bot: RagBot, answer: Answer) -> dict[str, Any]:
-    documents = bot.retriever.index.documents
-    places = {
-        (document.name, paragraph.number): document.text[paragraph.start : paragraph.end]
-        for document in documents.values()
-        for paragraph in document.paragraphs
-    }
+def _told(answer: Answer, paragraphs: Mapping[tuple[str, int], str]) -> dict[str, Any]:
     return {
         "text": answer.text,
-        "sources": {str(c.marker): places[c.doc, c.paragraph] for c in answer.citations},
+        "sources": {str(c.marker): paragraphs[c.doc, c.paragraph] for c in answer.citations},
         "abstained": answer.abstained,
         "timings": asdict(answer.timings),
     }
