@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import sqlite3
 import stat
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
@@ -198,7 +198,6 @@ def test_nothing_of_a_visitors_own_documents_outlasts_him(feedback: Feedback, pa
 def test_the_file_is_its_owners_alone(feedback: Feedback, path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     with closing(sqlite3.connect(path)) as file:
-        assert file.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         assert file.execute("PRAGMA user_version").fetchone() == (VERSION,)
 
 
@@ -297,19 +296,24 @@ def test_threads_share_it(path: Path) -> None:
     assert len(rows(path)) == 6 * 5 + 1
 
 
-def test_processes_share_it(path: Path) -> None:
-    code = (
-        "import sys, pathlib\n"
-        "from tests.test_feedback import rated, Feedback\n"
-        "feedback = Feedback(pathlib.Path(sys.argv[1]))\n"
-        "for number in range(10): feedback.record(rated(f'{sys.argv[2]}-{number}'))\n"
-    )
-    root = Path(__file__).parents[1]
+def rate_each(folder: Path, name: str, together: Barrier) -> None:
+    for number in range(40):
+        together.wait(30)
+        Feedback(folder / str(number)).record(rated(name))
+
+
+def test_processes_share_it(tmp_path: Path) -> None:
+    spawning = multiprocessing.get_context("spawn")
+    together = spawning.Barrier(3)
     running = [
-        subprocess.Popen([sys.executable, "-c", code, str(path), name], cwd=root) for name in "ab"
+        spawning.Process(target=rate_each, args=(tmp_path, name, together)) for name in "abc"
     ]
-    assert [process.wait(60) for process in running] == [0, 0]
-    assert len(rows(path)) == 20
+    for process in running:
+        process.start()
+    for process in running:
+        process.join(60)
+    assert [process.exitcode for process in running] == [0, 0, 0]
+    assert all(len(rows(tmp_path / str(number))) == 3 for number in range(40))
 
 
 # --- as a question set -----------------------------------------------------------------------

@@ -130,7 +130,6 @@ def _prepare(file: sqlite3.Connection, path: Path) -> None:
     """Bring the file up to this form. Raises StoreError when it is none of ours."""
     if _form(file, path) == VERSION:
         return
-    file.execute("PRAGMA journal_mode = WAL")  # who reads waits for nobody
     with file:
         file.execute("BEGIN IMMEDIATE")
         for number in range(_form(file, path), VERSION):  # once more: somebody may have been first
@@ -140,17 +139,19 @@ def _prepare(file: sqlite3.Connection, path: Path) -> None:
 
 
 def _form(file: sqlite3.Connection, path: Path) -> int:
-    version = int(file.execute("PRAGMA user_version").fetchone()[0])
-    owner = file.execute("PRAGMA application_id").fetchone()[0]
-    empty = file.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
-    if owner != APPLICATION and not (empty and owner == version == 0):
+    # One statement sees one state of the file, whoever brings it up to form meanwhile.
+    version, owner, tables = file.execute(
+        "SELECT user_version, application_id, (SELECT count(*) FROM sqlite_master)"
+        " FROM pragma_user_version, pragma_application_id"
+    ).fetchone()
+    if owner != APPLICATION and (tables or owner or version):
         raise StoreError(f"{path} is another program's file: name another one for the ratings.")
     if version > VERSION:
         raise StoreError(
             f"The ratings in {path} are of form {version}, this ragbot writes {VERSION}: update "
             "ragbot, or name another file."
         )
-    return version
+    return int(version)
 
 
 def _damaged(path: Path, problem: object) -> str:

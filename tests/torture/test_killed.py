@@ -334,8 +334,7 @@ def test_a_rating_that_was_acknowledged_outlives_its_writer(tmp_path: Path, roun
     assert acknowledged
     assert {p.name for p in tmp_path.iterdir()} - {"cache"} <= {
         path.name,
-        f"{path.name}-wal",
-        f"{path.name}-shm",
+        f"{path.name}-journal",
     }
 
 
