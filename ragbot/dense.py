@@ -72,11 +72,17 @@ class Dense:
         return cls(rows, starts, faiss.read_index(str(folder / "passages.faiss")))
 
     def save(self, folder: Path) -> None:
-        """Write all but the rows into `folder`, which has them already as `rows.npy`."""
+        """Write all but the rows into `folder`, which has them already as `rows.npy`.
+
+        Raises OSError.
+        """
         import faiss
         import numpy as np
 
-        faiss.write_index(self._finder, str(folder / "passages.faiss"))
+        try:
+            faiss.write_index(self._finder, str(folder / "passages.faiss"))
+        except RuntimeError as error:  # as FAISS calls a full disk, with its own source lines
+            raise OSError("the vectors could not be written whole") from error
         np.save(folder / "starts.npy", self.starts)
 
     @staticmethod

@@ -213,13 +213,16 @@ def _write_rows(target: Path, vectors: Vectors, keys: Sequence[bytes]) -> NDArra
     import numpy as np
 
     np.save(target / "keys.npy", joined(keys))
-    shape = (len(keys), vectors.width)
-    rows: Any = np.lib.format.open_memmap(target / "rows.npy", "w+", np.dtype("<u2"), shape)
-    for first in range(0, len(keys), _BLOCK):
-        rows[first : first + _BLOCK] = vectors.rows(keys[first : first + _BLOCK])
-    rows.flush()
-    written: NDArray[uint16] = rows
-    return written
+    path = target / "rows.npy"
+    # Not through a map: a disk that is full would end the process by a signal.
+    with path.open("wb") as file:
+        shape = (len(keys), vectors.width)
+        header = {"descr": "<u2", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        for first in range(0, len(keys), _BLOCK):
+            file.write(vectors.rows(keys[first : first + _BLOCK]).tobytes())
+    rows: NDArray[uint16] = np.load(path, mmap_mode="r", allow_pickle=False)
+    return rows
 
 
 def _old_vectors(folder: Path, encoder: Encoder) -> tuple[NDArray[uint8], NDArray[uint16]] | None:

@@ -71,12 +71,20 @@ def workplace(tmp_path: Path, tiny: Path) -> Workplace:
     return Workplace(tmp_path, tiny)
 
 
+# The larger one takes more than a few pages of a disk for each of its files.
+LARGER = {
+    "numbers.txt": "\n".join(f"Number {n} of 3000 is {n * 7919 % 3000}." for n in range(3000))
+}
+
+
+@pytest.mark.parametrize("new", [NEW, LARGER], ids=["small", "larger"])
 @rounds(short=2, long=24)
 def test_a_full_disk_leaves_the_old_index_and_no_litter(
-    workplace: Workplace, mounted: Mount, rounds: int
+    workplace: Workplace, mounted: Mount, rounds: int, new: dict[str, str]
 ) -> None:
     """With room for ever more of the new index, until it fits."""
-    mounted(workplace.folder, "size=4m")
+    workplace.new = lay(workplace.new.parent / "newer", new)
+    mounted(workplace.folder, "size=8m")
     assert workplace.index(workplace.new).code == 0
     whole = _size(workplace.folder)
     assert workplace.index(workplace.old).code == 0
