@@ -9,7 +9,7 @@ SETS = xquad_zh xquad_en drcd_dev xquad_zh_asked_en xquad_en_asked_zh
 .PHONY: run install test lint check notebooks recall agreement baseline bench torture audit screenshots clean
 
 run: install
-	@$(BIN)/ragbot index --read-ahead
+	@$(BIN)/ragbot index
 	@printf '%s\n' '華為在什麼時候宣布成立醫療衛生軍團？' /sources /reset \
 	  'Which hospital worked with Huawei on RuiPath?' /sources | $(BIN)/ragbot chat
 	@echo 'In the terminal:  $(BIN)/ragbot chat    $(BIN)/ragbot ask "..." --corpus FILE_OR_FOLDER'

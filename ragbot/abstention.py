@@ -25,7 +25,7 @@ answers; whether the question is in another language."""
 
 # Log odds that checks mostly give: nine of ten are between. Of 426 looks 64 % need no check by
 # these bounds, and none of them was decided otherwise by its own.
-_DOUBTED, _ASSURED = 0.0, 5.0
+_DOUBTED, _ASSURED = -10.0, 10.0
 
 
 class Weights(TypedDict):

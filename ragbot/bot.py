@@ -20,7 +20,7 @@ from ragbot.fence import checked
 from ragbot.generator import Generator
 from ragbot.index import Index
 from ragbot.inquiry import Found, Inquiry
-from ragbot.looks import Runs, looks
+from ragbot.looks import looks
 from ragbot.retriever import UNRELATED, Retriever
 from ragbot.streaming import AnswerStream
 from ragbot.text import across, detect_language, detect_script, fold
@@ -48,13 +48,11 @@ class RagBot:
         *,
         top_k: int = 8,
         max_tokens: int = 320,
-        runs: Runs | None = None,
     ):
         self.retriever = retriever
         self._open_engine = engine
         self._engine: Engine | None = None
         self._opening = threading.Lock()
-        self._runs = Runs(retriever.index.chunks) if runs is None else runs
         self._top_k = top_k
         self._max_tokens = max_tokens
 
@@ -102,18 +100,6 @@ class RagBot:
         """A quotation in a reader's language; empty when it is in it already. Raises ModelError."""
         return Generator(self.engine, self._max_tokens, None).translated(text, language)
 
-    def read_ahead(self, report: Report = silent, cancel: threading.Event | None = None) -> None:
-        """Have the generator read a small corpus now, so that an answer need not wait for it; what
-        it has read is kept. Does nothing for a large corpus. Raises ModelError."""
-        runs = self._runs.all
-        if not runs:
-            return
-        generator, progress = Generator(self.engine, self._max_tokens, cancel), report("Reading")
-        for done, passages in enumerate(runs, start=1):
-            if not generator.read_ahead(passages):
-                return
-            progress(done, len(runs))
-
     def search(self, question: str, *, top_k: int | None = None) -> list[Hit]:
         """The passages that bear on a question, best first. Raises ConfigError for a bad one."""
         return self.retriever.search(checked(question), limit=top_k or self._top_k)
@@ -138,14 +124,12 @@ class RagBot:
         return AnswerStream(self._answer(checked(question), tuple(history), cancel, watch))
 
     def over(self, index: Index) -> RagBot:
-        """A bot over another index of the same encoder, with the same generator. What it reads is
-        not kept: the index may be of a visitor's documents, which are to be forgotten."""
+        """A bot over another index of the same encoder, with the same generator."""
         return RagBot(
             self.retriever.over(index),
             lambda: self.engine,
             top_k=self._top_k,
             max_tokens=self._max_tokens,
-            runs=Runs(()),
         )
 
     def _answer(
@@ -168,9 +152,9 @@ class RagBot:
         hits = self.retriever.search(queries[0], limit=self._top_k, phrasings=queries[1:])
         language = _language(question, history, hits)
         retrieval_ms = clock.ms()
-        inquiry = Inquiry(queries, language, hits, self.retriever, generator, self._runs, watch)
+        inquiry = Inquiry(queries, language, hits, self.retriever, generator, watch)
         best = Found()
-        for look in looks(hits, self._runs):
+        for look in looks(self.retriever.ranked(queries, hits), hits, language):
             best = max(best, inquiry.read(look), key=lambda found: found.sureness)
             if best.text or generator.cancelled:
                 break

@@ -192,6 +192,11 @@ _TIME = re.compile(
 )
 
 
+def echoes(claim: str, question: str) -> bool:
+    """Whether a claim is the question again, or holds no word that the question does not."""
+    return fold(claim).text.endswith("?") or not _unasked(content_words(claim), question)
+
+
 def _says_something(claim: str, question: str) -> bool:
     """Whether a claim could answer the question: it holds a word that the question does not, or
     answers yes or no or a choice; asked how many, it has a number, asked when, a time.

@@ -37,7 +37,6 @@ from ragbot.options import (
     PortOption,
     Question,
     RateOption,
-    ReadAheadOption,
     RephraseOption,
     RerankerOption,
     ResumeOption,
@@ -64,14 +63,13 @@ def index(
     index: IndexOption = None,
     encoder: EncoderOption = None,
     keep_all: KeepAllOption = None,
-    read_ahead: ReadAheadOption = False,
     verbose: LeftOutOption = False,
 ) -> None:
     """Build the index, or bring it up to date."""
     from ragbot import commands
 
     flags = dict(corpus=corpus, index=index, encoder=encoder, keep_all=keep_all)
-    commands.build(flags, verbose, read_ahead=read_ahead)
+    commands.build(flags, verbose)
 
 
 @app.command()

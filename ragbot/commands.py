@@ -12,15 +12,14 @@ from ragbot import console
 from ragbot.bot import RagBot
 from ragbot.config import load_config
 from ragbot.fence import checked
-from ragbot.retriever import Retriever
 from ragbot.types import Answer
 from ragbot.verify import verdict_on
-from ragbot.workspace import default_encoder, default_engine, renewed_index, require_corpus
+from ragbot.workspace import default_encoder, renewed_index, require_corpus
 
 Flags = Mapping[str, Any]
 
 
-def build(flags: Flags, verbose: bool, *, read_ahead: bool) -> None:
+def build(flags: Flags, verbose: bool) -> None:
     """Index a corpus in the index folder, whatever lies there now."""
     config = load_config(flags)
     # Named outright: `ragbot index CORPUS` makes the index that `ragbot ask` opens by default.
@@ -29,9 +28,6 @@ def build(flags: Flags, verbose: bool, *, read_ahead: bool) -> None:
     with console.progress() as report:
         encoder = default_encoder(config, report)
         index, corpus = renewed_index(config, config.corpus, encoder, report)
-        if read_ahead:
-            bot = RagBot(Retriever(index, encoder), lambda: default_engine(config, report))
-            bot.read_ahead(report)
     left_out = [(d.name, piece) for d in corpus.documents for piece in d.left_out]
     left_out += [(piece.text, piece) for piece in corpus.skipped]
     if verbose:

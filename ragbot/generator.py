@@ -14,10 +14,11 @@ from itertools import pairwise
 
 from ragbot import phrases, prompts, retelling
 from ragbot.engines import Engine
+from ragbot.enumeration import asked_for
 from ragbot.evidence import content_words, coverage
 from ragbot.streaming import Written
 from ragbot.text import HAN, across, detect_language, fold, to_language
-from ragbot.types import Chunk, Language, Message, Token
+from ragbot.types import Language, Message, Token
 
 _UNLIKELY = -10.0  # the log probability of what is not among the likeliest tokens, or unknown
 _SHORT, _A_WORD = 80, 2  # tokens: a question, a yes or no
@@ -49,21 +50,13 @@ class Generator:
         """Whether nobody waits for it any more."""
         return self._cancel is not None and self._cancel.is_set()
 
-    def read(
-        self, question: str, passages: Sequence[Chunk], language: Language, *, ahead: bool = False
-    ) -> Reading:
-        """What passages, which are in `language`, answer to a question in any language; `ahead`
-        tells that they may have been read ahead of it."""
-        messages = _reading(question, passages, language)
-        begun = _reading("", passages, language) if ahead else ()
-        form = prompts.reading_form(prompts.written(language), asked_for(question))
-        text = self._all(messages, self._max_tokens, form, begun)
-        return parsed(text, self.written.opening)
-
-    def read_ahead(self, passages: Sequence[Chunk]) -> bool:
-        """Read passages ahead of all questions; whether that was of use."""
-        language = detect_language(passages[0].text)
-        return self._engine.prefill(_reading("", passages, language), self._cancel)
+    def read(self, question: str, texts: Sequence[str], language: Language) -> Reading:
+        """What texts, which are in `language`, answer to a question in any language."""
+        said = prompts.written(language)
+        plain = [to_language(text, "zh-Hans") for text in texts]
+        messages = prompts.reading_messages(to_language(question, "zh-Hans"), plain, said)
+        form = prompts.reading_form(said, asked_for(question).things)
+        return parsed(self._all(messages, self._max_tokens, form), self.written.opening)
 
     def check(self, sentence: str, question: str, answer: str, language: Language) -> float:
         """The log odds, from -10 to 10, that an answer from a sentence answers the question; all
@@ -122,44 +115,15 @@ class Generator:
         messages = prompts.translation_messages(text, prompts.written(language))
         return to_language(self._all(messages, self._max_tokens).strip(), language)
 
-    def _all(
-        self,
-        messages: Sequence[Message],
-        max_tokens: int,
-        form: str = "",
-        begun: Sequence[Message] = (),
-    ) -> str:
-        reply = self._engine.stream(
-            messages, max_tokens=max_tokens, cancel=self._cancel, form=form, begun=begun
-        )
+    def _all(self, messages: Sequence[Message], max_tokens: int, form: str = "") -> str:
+        reply = self._engine.stream(messages, max_tokens=max_tokens, cancel=self._cancel, form=form)
         return "".join(self.written.kept(reply))
-
-
-def _reading(question: str, passages: Sequence[Chunk], language: Language) -> list[Message]:
-    texts = [to_language(chunk.passage, "zh-Hans") for chunk in passages]
-    said = prompts.written(language)
-    return prompts.reading_messages(to_language(question, "zh-Hans"), texts, said)
 
 
 def joined(question: str, history: Sequence[Message]) -> str:
     """A follow-up together with the question it follows: what can be done without a generator."""
     asked = [message.content for message in history if message.role == "user"]
     return " ".join([*asked[-1:], question])
-
-
-_COUNTS = {
-    "两": 2, "二": 2, "三": 3, "四": 4, "2": 2, "3": 3, "4": 4, "two": 2, "three": 3, "four": 4,
-}  # fmt: skip
-_COUNTED = re.compile(
-    r"(?<![第\d零〇一二三四五六七八九十百千])([两二三四2-4])(?:个(?!月|小时|星期|世纪)|种|把|项|家|大|道|位(?!数)|名|座|部|条|类|点(?!钟)|者|款)"
-    r"|(?<!\w)(?:which|what|name|list|are)(?: (?:are|were|the|its|their))* (two|three|four)\b"
-)
-
-
-def asked_for(question: str) -> int:
-    """How many things a question asks to be named: "the three barriers". 1 when it does not say."""
-    found = _COUNTED.search(fold(question).text)
-    return _COUNTS[found[1] or found[2]] if found else 1
 
 
 def _label(labels: Mapping[prompts.Written, str]) -> re.Pattern[str]:

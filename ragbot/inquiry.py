@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 
 from ragbot import phrases
 from ragbot.abstention import decided, probability, threshold
-from ragbot.citations import Citer, is_closed
+from ragbot.citations import Citer, echoes, is_closed
 from ragbot.disagreement import disagreeing
-from ragbot.enumeration import AROUND, enumerated
+from ragbot.enumeration import AROUND, asked_for, enumerated
 from ragbot.evidence import Evidence, copied, denies, gather, rivals
-from ragbot.generator import Generator, Reading, asked_for
-from ragbot.looks import Runs, weight
+from ragbot.generator import Generator, Reading
+from ragbot.looks import Look, weight
 from ragbot.retriever import Retriever
 from ragbot.text import across, detect_language, sentences, to_language
 from ragbot.types import Hit, Language, Step, Watch
@@ -57,51 +57,53 @@ class Inquiry:
     hits: Sequence[Hit]
     retriever: Retriever
     generator: Generator
-    runs: Runs
     watch: Watch
 
-    def read(self, look: Sequence[Hit]) -> Found:
-        """What some passages, all in one language, answer, and how sure that is."""
-        source = detect_language(look[0].text, self.language)
-        self.watch(Step("reading", tuple(look)))
+    def read(self, look: Look) -> Found:
+        """What some sentences, all in one language, answer, and how sure that is."""
+        passages, texts = look.passages, look.texts
+        source = detect_language("".join(texts), self.language)
+        self.watch(Step("reading", tuple(passages)))
         # As it was asked: read in its translation instead, or besides, it was answered worse.
-        passages = self.runs.of(look[0])
-        reading = self.generator.read(
-            self.queries[0],
-            passages or [hit.chunk for hit in look],
-            source,
-            ahead=bool(passages),
-        )
-        evidence = gather(look)
+        reading = self.generator.read(self.queries[0], texts, source)
+        evidence = gather(passages)
         share, places = copied(reading.sentence, evidence)
         quoted = [evidence[place] for place in sorted(places)][:_QUOTED]
         citer = self._citer(source, evidence)
-        written = [reading.answer[start:end] for start, end in sentences(reading.answer)]
+        written = _sentences(reading.answer)
+        if share >= _VERBATIM and written and all(echoes(one, citer.question) for one in written):
+            # The question once more: the sentence that was copied speaks for itself.
+            written = [piece.text for piece in quoted]
         proven = [found for one in written if (found := citer.prove(one, places))]
-        listed = self._listed(look)
+        listed = self._listed(passages[0])
         if listed:
             quoted, share, proven = listed, 1.0, []
-        signals = {
-            "score": look[0].score,
-            "margin": look[0].score - self._next_score(look[0]),
-            "log_none": reading.log_none,
-            "proven": float(bool(proven or listed)),
-            "checked": 0.0,
-            "across": float(across(source, self.language)),
+        signals = self._signals(passages[0], reading, source) | {
+            "proven": float(bool(proven or listed))
         }
         if not decided(signals):
-            signals["checked"] = self._checked(reading, quoted, source)
+            signals["checked"] = self._checked(" ".join(written), quoted, source)
         sure = probability(signals)
         if signals["proven"] and signals["checked"] > _CERTAIN:
             sure = max(sure, threshold())
         told: list[str] = []
-        if (reading.answer or listed) and sure >= threshold():
+        if (written or listed) and sure >= threshold():
             self.watch(Step("telling"))
             told = [_told(citer, claim, proof) for claim, proof in proven]
             if not told and share >= _VERBATIM:  # the sentences that answer, as they stand
                 told = [_told(citer, "", [piece]) for piece in quoted]
         joined = (" " if self.language == "en" else "").join(told)
         return Found(joined, sure, signals, citer, proven)
+
+    def _signals(self, best: Hit, reading: Reading, source: Language) -> dict[str, float]:
+        return {
+            "score": best.score,
+            "margin": best.score - self._next_score(best),
+            "log_none": reading.log_none,
+            "proven": 0.0,
+            "checked": 0.0,
+            "across": float(across(source, self.language)),
+        }
 
     def disagreement(self, found: Found) -> str:
         """What another passage says instead of what was found, if one does."""
@@ -126,21 +128,21 @@ class Inquiry:
             )
         return citer
 
-    def _checked(self, reading: Reading, quoted: Sequence[Evidence], source: Language) -> float:
-        """The log odds that the answer answers, read again beside its sentences alone."""
-        if not reading.answer or not quoted:
+    def _checked(self, answer: str, quoted: Sequence[Evidence], source: Language) -> float:
+        """The log odds that an answer answers, read again beside its sentences alone."""
+        if not answer or not quoted:
             return 0.0
         self.watch(Step("checking"))
         sentence = " ".join(piece.text for piece in quoted)
         asked = self.queries[-1] if across(source, self.language) else self.queries[0]
-        return self.generator.check(sentence, asked, reading.answer, source)
+        return self.generator.check(sentence, asked, answer, source)
 
-    def _listed(self, look: Sequence[Hit]) -> list[Evidence]:
+    def _listed(self, best: Hit) -> list[Evidence]:
         """The sentences that name the things one by one, where a question asks for so many."""
-        things = max(map(asked_for, self.queries))
-        if things == 1:
+        asked = max(map(asked_for, self.queries))
+        if asked.things == 1:
             return []
-        return enumerated(things, look[0], self.retriever.index.around(look[0].chunk, AROUND))
+        return enumerated(asked, best, self.retriever.index.around(best.chunk, AROUND))
 
     def _similarity(self, evidence: Sequence[Evidence]) -> Callable[[str], Sequence[float]]:
         """Cosines of a claim with pieces of evidence, by the vectors the index holds."""
@@ -158,6 +160,10 @@ class Inquiry:
     def _next_score(self, hit: Hit) -> float:
         """The score of the passage that ranks below one; its own where that is the last."""
         return next((one.score for one in self.hits if one.rank == hit.rank + 1), hit.score)
+
+
+def _sentences(text: str) -> list[str]:
+    return [text[start:end] for start, end in sentences(text)]
 
 
 def _told(citer: Citer, claim: str, proof: Sequence[Evidence]) -> str:

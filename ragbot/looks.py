@@ -1,71 +1,47 @@
-"""What a generator reads at once: little, for a small model reads little well, and each token takes
-time.
+"""What a generator reads at once: the sentences that bear most on a question, of whatever passages.
 
-A corpus of an article's size is read ahead of all questions, in runs of neighbouring passages; what
-has been read is kept, and an answer then starts from there. Of a larger one the passages are read
-when they are found.
+A small model reads little well, and each token takes time. The best sentences of the best passages
+hold the answer as often as twice as many tokens of whole passages do (docs/architecture.md).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
-from functools import cached_property
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from ragbot.text import across, detect_language
-from ragbot.types import Chunk, Hit
+from ragbot.types import Hit, Language
 
-ROOM = 200.0  # tokens, about, of a look; a single passage may be longer
-MOST = 2  # looks: of 67 answers two came from later ones, and seven wrong ones
-# Tokens, about, of a corpus: more would take minutes to read, and a gigabyte to keep.
-_AHEAD = 6_000.0
-
-
-class Runs:
-    """The passages of a corpus as they are read ahead, each run in one language; none of a corpus
-    that is large."""
-
-    def __init__(self, chunks: Sequence[Chunk]):
-        self._chunks = chunks
-
-    @cached_property
-    def all(self) -> Sequence[Sequence[Chunk]]:
-        """Each run's passages, in order."""
-        runs: list[list[Chunk]] = []
-        total = free = 0.0
-        for chunk in self._chunks:
-            taken = weight(chunk.passage)
-            total += taken
-            if total > _AHEAD:
-                return ()
-            if taken > free or _apart(runs[-1][-1], chunk):
-                runs.append([])
-                free = ROOM
-            runs[-1].append(chunk)
-            free -= taken
-        return runs
-
-    def of(self, hit: Hit) -> Sequence[Chunk]:
-        """The run that holds a passage; empty when none does."""
-        return self._run.get((hit.doc, hit.start), ())
-
-    @cached_property
-    def _run(self) -> Mapping[tuple[str, int], Sequence[Chunk]]:
-        return {(chunk.doc, chunk.start): run for run in self.all for chunk in run}
+# Tokens, about, of a look; a single sentence may be longer. Between languages the small model loses
+# its way among other sentences sooner.
+ROOM, ROOM_ACROSS = 160.0, 80.0
+MOST = 2  # looks
 
 
-def looks(hits: Sequence[Hit], runs: Runs) -> Iterator[Sequence[Hit]]:
-    """The passages in the order in which they are read, the best of each look first: those of a run
-    together, others as many as fit."""
-    left = list(hits)
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Passages, the one with the best sentence first, and of each the sentences that are read, in
+    order."""
+
+    passages: Sequence[Hit]
+    sentences: Sequence[Sequence[Hit]]
+
+    @property
+    def texts(self) -> list[str]:
+        """What is read of each passage: the headings over it, and its sentences."""
+        return ["\n".join((*parts[0].chunk.headings, _joined(parts))) for parts in self.sentences]
+
+
+def looks(ranked: Sequence[Hit], hits: Sequence[Hit], asked: Language) -> Iterator[Look]:
+    """The looks at `hits` for a question in a language, of which `ranked` are the sentences, the
+    best first."""
+    left = list(ranked)
     for _ in range(MOST):
         if not left:
             return
-        run = runs.of(left[0])
-        look = _neighbours(left[0], run) if run else _fitting(left)
-        seen = {(hit.doc, hit.start) for hit in look}
-        left = [hit for hit in left if (hit.doc, hit.start) not in seen]
-        yield look
+        chosen = _fitting(left, asked)
+        left = [part for part in left if part not in chosen]
+        yield _arranged(chosen, hits)
 
 
 def weight(text: str) -> float:
@@ -73,21 +49,29 @@ def weight(text: str) -> float:
     return sum(0.9 if ord(char) > 0x2E7F else 0.3 for char in text)
 
 
-def _neighbours(best: Hit, run: Sequence[Chunk]) -> list[Hit]:
-    return [best, *(replace(best, chunk=chunk) for chunk in run if chunk != best.chunk)]
-
-
-def _fitting(hits: Sequence[Hit]) -> list[Hit]:
-    """The best passage, and the next ones in its language as long as there is room."""
-    look, free = [hits[0]], ROOM - weight(hits[0].text)
-    language = detect_language(hits[0].text)
-    for hit in hits[1:]:
-        taken = weight(hit.text)
-        if taken <= free and not across(detect_language(hit.text), language):
-            look.append(hit)
+def _fitting(ranked: Sequence[Hit], asked: Language) -> list[Hit]:
+    """The best sentence, and the next ones in its language as long as there is room."""
+    language = detect_language(ranked[0].text, asked)
+    chosen, free = [], ROOM_ACROSS if across(language, asked) else ROOM
+    for part in ranked:
+        taken = weight(part.text)
+        fits = taken <= free and not across(detect_language(part.text, language), language)
+        if fits or not chosen:
+            chosen.append(part)
             free -= taken
-    return look
+    return chosen
 
 
-def _apart(one: Chunk, other: Chunk) -> bool:
-    return one.doc != other.doc or across(detect_language(one.text), detect_language(other.text))
+def _arranged(chosen: Sequence[Hit], hits: Sequence[Hit]) -> Look:
+    ranks = dict.fromkeys(part.rank for part in chosen)  # each once, in order
+    return Look(
+        [next(hit for hit in hits if hit.rank == rank) for rank in ranks],
+        [sorted((p for p in chosen if p.rank == rank), key=lambda p: p.start) for rank in ranks],
+    )
+
+
+def _joined(parts: Sequence[Hit]) -> str:
+    text = ""
+    for part in parts:
+        text += " " * (text[-1:].isascii() and bool(text)) + part.text
+    return text

@@ -30,10 +30,6 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object 
 KeepAllOption = Annotated[
     Optional[bool], typer.Option("--keep-all", help="Keep web-page litter, too.")
 ]
-ReadAheadOption = Annotated[
-    bool,
-    typer.Option("--read-ahead", help="Have the generator read a short corpus now: quick answers."),
-]
 LeftOutOption = Annotated[bool, typer.Option("--verbose", "-v", help="List what is left out.")]
 Question = Annotated[str, typer.Argument(help="What you want to know.", show_default=False)]
 

@@ -64,21 +64,29 @@ class Retriever:
             hits = list(self._rerank(question, hits[: max(limit, _CANDIDATES)]))
         return hits[:limit]
 
+    def ranked(self, queries: Sequence[str], hits: Sequence[Hit]) -> list[Hit]:
+        """The sentences of the hits as hits of their own, of the same rank, best first."""
+        vectors = self.encoder.queries(queries)
+        parts: list[Hit] = []
+        scores: list[float] = []
+        for hit in hits:
+            cosines = (self.index.sentences_of(hit.chunk) @ vectors.T).max(axis=1)
+            for (start, end), cosine in zip(sentences(hit.text), cosines, strict=True):
+                parts.append(self._slice(hit, start, end))
+                scores.append(hit.score + float(cosine))
+        lexical = Lexical.build([part.text for part in parts])
+        shares = [lexical.scores(query) for query in queries]
+        total = [
+            score + LEXICAL_WEIGHT * max(float(share[n]) for share in shares)
+            for n, score in enumerate(scores)
+        ]
+        best = sorted(range(len(parts)), key=lambda n: -total[n])
+        return [replace(parts[n], score=total[n]) for n in best]
+
     def focus(self, question: str, hits: Sequence[Hit], *, limit: int) -> list[Hit]:
         """The `limit` sentences of the hits that bear most on the question, in reading order."""
-        vector = self.encoder.queries([question])[0]
-        found = [
-            (float(cosine), self._slice(hit, start, end))
-            for hit in hits
-            for (start, end), cosine in zip(
-                sentences(hit.text), self.index.sentences_of(hit.chunk) @ vector, strict=True
-            )
-        ]
-        shares = Lexical.build([part.text for _, part in found]).scores(question)
-        ranked = sorted(
-            range(len(found)), key=lambda n: -(found[n][0] + LEXICAL_WEIGHT * float(shares[n]))
-        )
-        return [found[n][1] for n in sorted(ranked[:limit])]
+        best = self.ranked([question], hits)[:limit]
+        return sorted(best, key=lambda part: (part.rank, part.start))
 
     @staticmethod
     def _slice(hit: Hit, start: int, end: int) -> Hit:

@@ -107,12 +107,6 @@ class FakeEngine:
         self.check: str | Reply = "是"
         self.checks: list[Sequence[Message]] = []
         self.stopped_early = False
-        self.begun: list[Sequence[Message]] = []
-        self.ahead: list[Sequence[Message]] = []
-
-    def prefill(self, messages: Sequence[Message], cancel: threading.Event | None = None) -> bool:
-        self.ahead.append(messages)
-        return not (cancel and cancel.is_set())
 
     def enqueue(self, *replies: str | Reply | Exception) -> FakeEngine:
         self.replies += replies
@@ -125,9 +119,7 @@ class FakeEngine:
         max_tokens: int,
         cancel: threading.Event | None = None,
         form: str = "",
-        begun: Sequence[Message] = (),
     ) -> TextStream:
-        self.begun.append(begun)
         if messages[0] in CHECKING:
             self.checks.append(messages)
             reply: str | Reply | Exception = self.check

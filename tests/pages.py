@@ -74,7 +74,6 @@ class Oracle(FakeEngine):
         max_tokens: int,
         cancel: threading.Event | None = None,
         form: str = "",
-        begun: Sequence[Message] = (),
     ) -> TextStream:
         if messages[0] in CHECKING:
             return super().stream(messages, max_tokens=max_tokens, cancel=cancel, form=form)

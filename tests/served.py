@@ -55,7 +55,6 @@ class Clerk(FakeEngine):
         max_tokens: int,
         cancel: threading.Event | None = None,
         form: str = "",
-        begun: Sequence[Message] = (),
     ) -> TextStream:
         if messages[0] not in CHECKING:
             name = re.findall(r"[a-z]\d+|$", messages[-1].content)[-2:][0]

@@ -52,7 +52,6 @@ class Gated(FakeEngine):
         max_tokens: int,
         cancel: threading.Event | None = None,
         form: str = "",
-        begun: Sequence[Message] = (),
     ) -> TextStream:
         while not self.gate.wait(0.005):
             if cancel and cancel.is_set():

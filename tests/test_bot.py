@@ -259,26 +259,6 @@ def test_what_was_read_is_not_read_again(make_bot: MakeBot, engine: FakeEngine) 
     assert len(engine.prompts) == 1
 
 
-def test_a_short_corpus_is_read_ahead_and_answers_start_from_there(
-    make_bot: MakeBot, engine: FakeEngine
-) -> None:
-    engine.enqueue(FOUNDED)
-    bot = make_bot(ARTICLE)
-    bot.read_ahead()
-    assert not bot.ask("華為何時組建軍團？").abstained
-    assert engine.begun[0] in engine.ahead
-
-
-def test_of_another_index_which_may_be_a_visitors_nothing_is_kept(
-    make_bot: MakeBot, engine: FakeEngine
-) -> None:
-    engine.enqueue(FOUNDED)
-    bot = make_bot(STORY).over(make_bot(ARTICLE).retriever.index)
-    bot.read_ahead()
-    assert not bot.ask("華為何時組建軍團？").abstained
-    assert not engine.ahead and not any(engine.begun)
-
-
 # --- follow-ups ------------------------------------------------------------------------------
 
 HISTORY = [Message("user", "百川智能調整了什麼？"), Message("assistant", "業務線。[1]")]
@@ -409,7 +389,6 @@ class Leaving(FakeEngine):
         max_tokens: int,
         cancel: threading.Event | None = None,
         form: str = "",
-        begun: Sequence[Message] = (),
     ) -> TextStream:
         inner = super().stream(messages, max_tokens=max_tokens, cancel=cancel, form=form)
         try:

@@ -286,34 +286,10 @@ def same(one: tuple[str, Usage], other: tuple[str, Usage]) -> bool:
     return one[0] == other[0] and usages[0] == usages[1]
 
 
-def test_what_was_read_ahead_is_not_read_again(toy: Path, tmp_path: Path) -> None:
-    """Nor by another process; and the answer is the one without it."""
-    text = "passage " * 60
-    ahead, asked = kind(1, f"{text}\n"), kind(1, f"{text}\nwhat?")
-    plain = LlamaCppEngine(toy, context=2048, threads=1)
-    expected = whole(plain, asked, 9, begun=ahead)
-    engine = LlamaCppEngine(toy, context=2048, threads=1, folder=tmp_path)
-    assert engine.prefill(ahead) and engine.prefill(ahead)
-    for one in (engine, LlamaCppEngine(toy, context=2048, threads=1, folder=tmp_path)):
-        answer = whole(one, asked, 9, begun=ahead)
-        assert same(answer, expected) and answer[1].reused_tokens > len(text)
-
-
-def test_what_was_read_ahead_for_one_context_or_model_serves_no_other(
-    toy: Path, tmp_path: Path
-) -> None:
-    ahead = kind(1, "passage " * 60)
-    LlamaCppEngine(toy, context=2048, threads=1, folder=tmp_path).prefill(ahead)
-    LlamaCppEngine(toy, context=1024, threads=1, folder=tmp_path).prefill(ahead)
+def test_beginnings_read_for_one_context_serve_no_other(toy: Path, tmp_path: Path) -> None:
+    for context in (2048, 1024):
+        whole(LlamaCppEngine(toy, context=context, threads=1, folder=tmp_path), kind(1, "ab"), 9)
     assert len(list(tmp_path.iterdir())) == 2
-
-
-def test_reading_ahead_can_be_given_up(toy: Path, tmp_path: Path) -> None:
-    cancel = threading.Event()
-    cancel.set()
-    engine = LlamaCppEngine(toy, context=8192, threads=1, folder=tmp_path)
-    assert not engine.prefill(kind(1, "passage " * 500), cancel)
-    assert engine.prefill(kind(1, "passage " * 500))
 
 
 @pytest.mark.parametrize("harm", ["cut", "flipped", "emptied", "renamed", "removed"])

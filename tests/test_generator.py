@@ -5,10 +5,11 @@ from collections.abc import Sequence
 
 import pytest
 
-from ragbot.generator import Generator, asked_for, parsed
+from ragbot.enumeration import asked_for
+from ragbot.generator import Generator, parsed
 from ragbot.prompts import reading_form
-from ragbot.types import Chunk, Language, Message, Token
-from tests.fakes import FakeEngine, Reply, nothing, reading
+from ragbot.types import Language, Message, Token
+from tests.fakes import FakeEngine, Reply, reading
 
 
 @pytest.fixture
@@ -90,36 +91,23 @@ def test_how_likely_none_was_is_read_off_the_first_word(
     assert parsed("原句：甲。\n答案：乙。", first).log_none == log_none
 
 
-def chunks(*texts: str) -> list[Chunk]:
-    return [Chunk("doc.txt", 1, 0, len(text), text) for text in texts]
-
-
 def test_a_reading_is_asked_in_the_texts_language_and_simplified_chinese(
     generator: Generator, engine: FakeEngine
 ) -> None:
     engine.enqueue(reading("华为。", "是华为。", none=-4.5), reading("Huawei.", "It was Huawei."))
-    found = generator.read("華為的哪三個軍團？", chunks("華為組建醫療軍團。"), "zh-Hant")
+    found = generator.read("華為的哪三個軍團？", ["華為組建醫療軍團。"], "zh-Hant")
     assert (found.sentence, found.answer, found.log_none) == ("华为。", "是华为。", -4.5)
     assert engine.prompts[0][-1].content == "文章：华为组建医疗军团。\n问题：华为的哪三个军团？"
-    generator.read("華為？", chunks("Huawei founded a corps."), "en")
+    generator.read("華為？", ["Huawei founded a corps."], "en")
     assert engine.prompts[1][-1].content == "Text: Huawei founded a corps.\nQuestion: 华为？"
     assert engine.forms == [reading_form("zh", 3), reading_form("en")]
     assert len(engine.prompts[0]) == len(engine.prompts[1]) > 3, "the same examples in both"
 
 
-def test_what_stands_over_a_passage_is_read_with_it(
-    generator: Generator, engine: FakeEngine
-) -> None:
-    engine.enqueue(nothing("en"))
-    chunk = Chunk("doc.txt", 1, 0, 18, "It opened in 1974.", ("The library", "Dates"))
-    generator.read("When?", [chunk], "en")
-    assert "Text: The library Dates It opened in 1974." in engine.prompts[0][-1].content
-
-
 def test_all_that_was_written_is_kept_and_counted(generator: Generator, engine: FakeEngine) -> None:
     engine.enqueue("甲？", Reply("乙"))
     generator.translated_question("A?", "zh-Hans")
-    generator.read("甲？", chunks("甲。"), "zh-Hans")
+    generator.read("甲？", ["甲。"], "zh-Hans")
     assert generator.written.text == "甲？\n乙"
     assert generator.written.tokens[1] == 3
 
@@ -263,4 +251,4 @@ def test_half_a_language_is_none(engine: FakeEngine) -> None:
     ],
 )
 def test_how_many_things_are_asked_for(question: str, things: int) -> None:
-    assert asked_for(question) == things
+    assert asked_for(question).things == things

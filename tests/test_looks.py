@@ -1,4 +1,4 @@
-"""What is read at once: looks of what was found, and runs of a small corpus."""
+"""What is read at once: the best sentences that there is room for, and where they stand."""
 
 from __future__ import annotations
 
@@ -6,86 +6,71 @@ from collections.abc import Sequence
 
 import pytest
 
-from ragbot.looks import ROOM, Runs, looks, weight
-from ragbot.types import Chunk, Hit
+from ragbot.looks import Look, looks, weight
+from ragbot.types import Chunk, Hit, Language
 
-LONG, SHORT, ENGLISH = "甲" * 300, "乙" * 60, "English words. " * 15
-
-
-def chunks(*texts: str, doc: str = "a.txt") -> list[Chunk]:
-    return [Chunk(doc, n, 1000 * n, 1000 * n + len(text), text) for n, text in enumerate(texts, 1)]
+LONG, SHORT, ENGLISH = "甲" * 300, "乙" * 50, "English words. " * 10
 
 
-def hits(passages: Sequence[Chunk]) -> list[Hit]:
-    return [Hit(rank, 1 - rank / 100, chunk) for rank, chunk in enumerate(passages, start=1)]
+def passage(rank: int, text: str, *headings: str) -> Hit:
+    return Hit(rank, 1 - rank / 100, Chunk("a.txt", rank, 0, len(text), text, headings))
 
 
-def read(found: Sequence[Hit], runs: Runs) -> list[list[int]]:
-    return [[hit.paragraph for hit in look] for look in looks(found, runs)]
+def sentence(hit: Hit, text: str) -> Hit:
+    start = hit.text.index(text)
+    chunk = Chunk("a.txt", hit.paragraph, start, start + len(text), text, hit.chunk.headings)
+    return Hit(hit.rank, hit.score, chunk)
+
+
+def taken(ranked: Sequence[Hit], hits: Sequence[Hit], asked: Language = "zh-Hant") -> list[Look]:
+    return list(looks(ranked, hits, asked))
 
 
 @pytest.mark.parametrize(
-    ("texts", "expected"),
+    ("texts", "asked", "expected"),
     [
-        ([SHORT] * 3, [[1, 2, 3]]),
-        ([SHORT] * 6, [[1, 2, 3], [4, 5, 6]]),
-        ([SHORT] * 9, [[1, 2, 3], [4, 5, 6]]),  # no third look
-        ([LONG, SHORT], [[1], [2]]),  # the first one is read, however long
-        ([LONG, LONG, SHORT], [[1], [2]]),
-        ([SHORT, LONG, SHORT], [[1, 3], [2]]),  # what fits still goes with the best
-        ([SHORT, ENGLISH, SHORT], [[1, 3], [2]]),  # one language at a time
-        ([ENGLISH, SHORT, SHORT], [[1], [2, 3]]),
-        (["華為軍團。", "华为军团。"], [[1, 2]]),  # the scripts are one
-        ([], []),
+        ([SHORT] * 3, "zh-Hant", [[1, 2, 3]]),
+        ([SHORT] * 5, "zh-Hant", [[1, 2, 3], [4, 5]]),
+        ([SHORT] * 9, "zh-Hans", [[1, 2, 3], [4, 5, 6]]),  # no third look
+        ([LONG, SHORT], "zh-Hant", [[1], [2]]),  # the first one is read, however long
+        ([SHORT, LONG, SHORT], "zh-Hant", [[1, 3], [2]]),  # what fits still goes with the best
+        ([SHORT, ENGLISH, SHORT], "zh-Hant", [[1, 3], [2]]),  # one language at a time
+        ([ENGLISH, SHORT, SHORT], "en", [[1], [2]]),
+        ([SHORT] * 3, "en", [[1], [2]]),  # less of another language
+        ([ENGLISH] * 3, "en", [[1, 2, 3]]),
+        (["華為軍團。", "华为军团。"], "zh-Hans", [[1, 2]]),  # the scripts are one
+        ([], "en", []),
     ],
 )
-def test_of_a_large_corpus_what_ranks_first_is_read(
-    texts: Sequence[str], expected: list[list[int]]
+def test_the_best_sentences_are_read_first(
+    texts: Sequence[str], asked: Language, expected: list[list[int]]
 ) -> None:
-    assert read(hits(chunks(*texts)), Runs([])) == expected
+    hits = [passage(rank, text) for rank, text in enumerate(texts, start=1)]
+    found = taken(hits, hits, asked)
+    assert [[hit.paragraph for hit in look.passages] for look in found] == expected
+    assert all(len(look.texts) == len(look.passages) for look in found)
 
 
-def test_of_a_small_corpus_a_passage_is_read_with_its_neighbours() -> None:
-    passages = chunks(*[SHORT] * 8)
-    runs = Runs(passages)
-    found = hits([passages[4], passages[1], passages[3], passages[7]])
-    assert [[chunk.paragraph for chunk in run] for run in runs.all] == [
-        [1, 2, 3],
-        [4, 5, 6],
-        [7, 8],
+def test_sentences_of_a_passage_are_read_in_its_order_under_its_headings() -> None:
+    first = passage(1, "甲一。甲二。甲三。", "書", "章")
+    second = passage(2, "Second one. And two.")
+    third = passage(3, "丁一。丁二。")
+    ranked = [
+        sentence(third, "丁二。"),
+        sentence(first, "甲三。"),
+        sentence(second, "And two."),
+        sentence(first, "甲一。"),
     ]
-    assert read(found, runs) == [[5, 4, 6], [2, 1, 3]]  # the best one first
+    chinese, english = taken(ranked, [first, second, third])
+    assert chinese.passages == [third, first]
+    assert chinese.texts == ["丁二。", "書\n章\n甲一。甲三。"]
+    assert english.texts == ["And two."]
 
 
-def test_a_run_keeps_to_one_document_one_language_and_its_room() -> None:
-    passages = [
-        *chunks(SHORT, SHORT, ENGLISH, ENGLISH, LONG, SHORT),
-        *chunks(SHORT, "华为军团。", "華為軍團。", doc="b.txt"),
-    ]
-    runs = Runs(passages).all
-    assert [chunk for run in runs for chunk in run] == passages
-    assert [[(chunk.doc[0], chunk.paragraph) for chunk in run] for run in runs] == [
-        [("a", 1), ("a", 2)],
-        [("a", 3), ("a", 4)],
-        [("a", 5)],
-        [("a", 6)],
-        [("b", 1), ("b", 2), ("b", 3)],
-    ]
-    for run in runs:
-        assert len(run) == 1 or sum(weight(chunk.passage) for chunk in run) <= ROOM
-
-
-def test_a_large_corpus_has_no_runs() -> None:
-    passages = chunks(*[LONG] * 40)
-    runs = Runs(passages)
-    assert runs.all == () and runs.of(hits(passages)[0]) == ()
-    assert Runs([]).all == []
-
-
-def test_what_is_in_no_run_is_read_as_it_ranks() -> None:
-    """As of a document of one's own beside a small corpus."""
-    runs = Runs(chunks(SHORT))
-    assert read(hits(chunks(SHORT, SHORT, doc="other.txt")), runs) == [[1, 2]]
+def test_english_sentences_are_parted_by_spaces() -> None:
+    hit = passage(1, "Second one. And two.")
+    (look,) = taken([sentence(hit, "And two."), sentence(hit, "Second one.")], [hit], "en")
+    assert look.texts == ["Second one. And two."]
 
 
 @pytest.mark.parametrize(

@@ -31,19 +31,11 @@ class Engine(Protocol):
         max_tokens: int,
         cancel: threading.Event | None = None,
         form: str = "",
-        begun: Sequence[Message] = (),
     ) -> TextStream:
         """The reply, piece by piece. Raises ModelError; ends early once `cancel` is set.
 
         `form` is a GBNF grammar that the reply follows where the engine can hold a model to one.
-        `begun` is what `prefill` was given: what the prompt has in common with it, in the same
-        order, need not be read again.
         """
-        ...
-
-    def prefill(self, messages: Sequence[Message], cancel: threading.Event | None = None) -> bool:
-        """Read a prompt ahead of questions and keep what comes of it, unless that is kept already;
-        whether it is. Raises ModelError."""
         ...
 
 

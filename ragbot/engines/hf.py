@@ -46,13 +46,8 @@ class HfEngine:
         max_tokens: int,
         cancel: threading.Event | None = None,
         form: str = "",
-        begun: Sequence[Message] = (),
     ) -> TextStream:
         return drain(partial(self._work, messages, max_tokens), cancel)
-
-    def prefill(self, messages: Sequence[Message], cancel: threading.Event | None = None) -> bool:
-        """Nothing: each prompt is read as a whole."""
-        return False
 
     def _work(
         self,

@@ -41,14 +41,9 @@ class HttpEngine:
         max_tokens: int,
         cancel: threading.Event | None = None,
         form: str = "",
-        begun: Sequence[Message] = (),
     ) -> TextStream:
         request = self._request(messages, max_tokens, form)
-        return drain(partial(self._work, request, begun), cancel)
-
-    def prefill(self, messages: Sequence[Message], cancel: threading.Event | None = None) -> bool:
-        """Nothing: servers keep the beginnings of prompts of their own accord."""
-        return False
+        return drain(partial(self._work, request), cancel)
 
     def _request(self, messages: Sequence[Message], max_tokens: int, form: str) -> dict[str, Any]:
         """What is asked of the server; no grammar is, which the OpenAI API does not know."""
@@ -63,12 +58,11 @@ class HttpEngine:
     def _work(
         self,
         request: dict[str, Any],
-        begun: Sequence[Message],
         emit: Callable[[str], None],
         stop: threading.Event,
     ) -> Usage:
         async def copied(client: AsyncOpenAI) -> Usage:
-            async with self._prepared(client, request, begun):
+            async with self._prepared(client, request):
                 return await _copy(client, request, emit)
 
         return self._run(copied, stop) or Usage()
@@ -81,7 +75,7 @@ class HttpEngine:
         request = self._request(messages, 1, "") | {"logprobs": True, "top_logprobs": 20}
 
         async def likeliest(client: AsyncOpenAI) -> Mapping[str, float]:
-            async with self._prepared(client, request, ()):
+            async with self._prepared(client, request):
                 first = _tokens((await client.chat.completions.create(**request)).choices[0])
             return first[0].likeliest if first else {}
 
@@ -138,9 +132,7 @@ class HttpEngine:
             return None if task.cancelled() else task.result()
 
     @asynccontextmanager
-    async def _prepared(
-        self, client: AsyncOpenAI, request: dict[str, Any], begun: Sequence[Message]
-    ) -> AsyncIterator[None]:
+    async def _prepared(self, client: AsyncOpenAI, request: dict[str, Any]) -> AsyncIterator[None]:
         """While a server is asked: what has to be done before and after it, which is nothing."""
         yield
 

@@ -20,7 +20,6 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ragbot.engines.base import plain
 from ragbot.engines.http import HttpEngine
 from ragbot.engines.states import States
 from ragbot.errors import ModelError
@@ -51,9 +50,8 @@ class LlamaCppEngine(HttpEngine):
 
     Prompts of one kind begin alike, with the same instructions and examples, and end with what is
     asked. The beginning, all but the last message, is read once and kept in a file in `folder`;
-    each prompt starts from there, or from what `prefill` read. So a prompt is always cut into the
-    same batches, which round alike: the same messages give the same text, whatever was asked
-    before.
+    each prompt starts from there. So a prompt is always cut into the same batches, which round
+    alike: the same messages give the same text, whatever was asked before.
     """
 
     def __init__(self, path: Path, *, context: int, threads: int, folder: Path | None = None):
@@ -87,20 +85,6 @@ class LlamaCppEngine(HttpEngine):
         for slot in range(_SLOTS):
             self._free.put(slot)
 
-    def prefill(self, messages: Sequence[Message], cancel: threading.Event | None = None) -> bool:
-        """Read a prompt ahead of questions and keep it in a file, unless that is done already;
-        whether it is, which it is not once `cancel` is set. Raises ModelError."""
-        request = self._request(messages, 1, "")
-        key = _key(request["messages"])
-        if not self._states.find(key):
-
-            async def read(client: AsyncOpenAI) -> None:
-                with self._slot(request):
-                    await self._read_in(client, request)
-
-            self._run(read, cancel)
-        return bool(self._states.find(key))
-
     def _request(self, messages: Sequence[Message], max_tokens: int, form: str) -> dict[str, Any]:
         request = super()._request(messages, max_tokens, form)
         extra: dict[str, Any] = {"grammar": form} if form else {}
@@ -121,26 +105,19 @@ class LlamaCppEngine(HttpEngine):
             self._free.put(slot)
 
     @asynccontextmanager
-    async def _prepared(
-        self, client: AsyncOpenAI, request: dict[str, Any], begun: Sequence[Message]
-    ) -> AsyncIterator[None]:
-        """A slot, with what was read before of such a prompt in it."""
+    async def _prepared(self, client: AsyncOpenAI, request: dict[str, Any]) -> AsyncIterator[None]:
+        """A slot that holds what prompts of this kind begin with."""
         with self._slot(request) as slot:
-            known = plain(begun) if begun else _beginning(request["messages"])
-            if not self._restored(slot, _key(known)):
-                await self._read_in(client, request | {"messages": known})
+            beginning = _beginning(request["messages"])
+            if not self._restored(slot, _key(beginning)):
+                await self._read_in(client, request | {"messages": beginning})
             yield
 
     async def _read_in(self, client: AsyncOpenAI, request: dict[str, Any]) -> None:
-        """Read a prompt, and keep it. All is read anew but the beginning of its kind, so that it is
-        cut into the same batches each time."""
-        slot, messages = request["extra_body"]["id_slot"], request["messages"]
-        beginning = _beginning(messages)
-        if messages != beginning and not self._restored(slot, _key(beginning)):
-            await self._read_in(client, request | {"messages": beginning})
-        extra = {"id_slot": slot, "cache_prompt": messages != beginning}
+        """Read a prompt anew, and keep what comes of it."""
+        slot, key = request["extra_body"]["id_slot"], _key(request["messages"])
+        extra = {"id_slot": slot, "cache_prompt": False}
         await client.chat.completions.create(**request | {"max_tokens": 1, "extra_body": extra})
-        key = _key(messages)
         written = self._states.begin(key)
         try:
             if self._act(slot, "save", written):

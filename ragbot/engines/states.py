@@ -12,7 +12,7 @@ import os
 import zlib
 from pathlib import Path
 
-_BUDGET = 2 << 30  # bytes of all states of a model; the one not used for longest makes room
+_BUDGET = 1 << 29  # bytes of all states of a model; the one not used for longest makes room
 _SUFFIX = ".state"
 _BLOCK = 1 << 20
 

@@ -26,7 +26,6 @@ from ragbot.evaluation.retrieval import CHUNKS_A_PARAGRAPH, DEPTH
 from ragbot.evaluation.scoring import Judges, Library, Outcome, Scorer
 from ragbot.evaluation.support import Support, entailment
 from ragbot.generator import joined
-from ragbot.looks import Runs
 from ragbot.models import fingerprint
 from ragbot.workspace import Report, default_engine
 
@@ -92,7 +91,6 @@ class Evaluation:
             if case.question.id in done:
                 continue
             if scorer is None:
-                self._bot.read_ahead()  # first, so that all are answered in the same way
                 scorer = Scorer(self.library, self._open_judges())
             yield scorer.record(case.question, self._outcome(case))
 
@@ -166,7 +164,6 @@ class Evaluation:
             lambda: self._bot.engine,
             top_k=self.config.top_k + conditions.noise,
             max_tokens=self.config.max_tokens,
-            runs=Runs(()),  # what is hidden must not be read as a neighbour
         )
 
 

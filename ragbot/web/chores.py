@@ -1,5 +1,4 @@
-"""What the server does of its own accord: warm up, read ahead, make example questions, forget the
-idle.
+"""What the server does of its own accord: warm up, make example questions, forget the idle.
 
 All that needs the generator is done at the desk, where visitors' questions come in between.
 """
@@ -61,7 +60,6 @@ class Chores:
     async def _prepare(self) -> None:
         try:
             await self._warm_up()
-            await self._desk.work(_VISITOR, self._read_ahead, limit=_LONGEST)
             if not self._made:
                 await self._make_starts()
         except RagbotError as error:  # whoever asks is told of it, too
@@ -92,10 +90,6 @@ class Chores:
         text = self._bot.retriever.index.chunks[0].text
         start, end = sentences(text)[0]
         return text[start:end][:_HINT]
-
-    def _read_ahead(self, cancel: threading.Event) -> None:
-        # Between two passages others' questions are answered.
-        self._bot.read_ahead(lambda label: lambda done, total: self._desk.give_way(), cancel)
 
     async def _make_starts(self) -> None:
         """A passage at a time, so that others' long work comes in between, too."""
