@@ -54,6 +54,7 @@ class RagBot:
         self._open_engine = engine
         self._engine: Engine | None = None
         self._opening = threading.Lock()
+        self._renewing = threading.Lock()
         self._runs = Runs(retriever.index.chunks) if runs is None else runs
         self._top_k = top_k
         self._max_tokens = max_tokens
@@ -116,7 +117,7 @@ class RagBot:
 
     def search(self, question: str, *, top_k: int | None = None) -> list[Hit]:
         """The passages that bear on a question, best first. Raises ConfigError for a bad one."""
-        return self.retriever.search(checked(question), limit=top_k or self._top_k)
+        return self._renewed()[0].search(checked(question), limit=top_k or self._top_k)
 
     def ask(self, question: str, *, history: Sequence[Message] = ()) -> Answer:
         """The finished answer. Raises ConfigError for a bad question, ModelError."""
@@ -164,17 +165,18 @@ class RagBot:
         clock = _Clock()
         watch(Step("searching"))
         generator = Generator(self.engine, self._max_tokens, cancel)
+        retriever, runs = self._renewed()
         queries = self._queries(question, history, generator)
-        hits = self.retriever.search(queries[0], limit=self._top_k, phrasings=queries[1:])
+        hits = retriever.search(queries[0], limit=self._top_k, phrasings=queries[1:])
         language = _language(question, history, hits)
         retrieval_ms = clock.ms()
-        inquiry = Inquiry(queries, language, hits, self.retriever, generator, self._runs, watch)
+        inquiry = Inquiry(queries, language, hits, retriever, generator, runs, watch)
         best = Found()
-        for look in looks(hits, self._runs):
+        for look in looks(hits, runs):
             best = max(best, inquiry.read(look), key=lambda found: found.sureness)
             if best.text or generator.cancelled:
                 break
-        related = () if best.text else self._related(queries[0], hits)
+        related = () if best.text else _related(retriever, queries[0], hits)
         text = best.text or phrases.ABSTENTION[language]
         text += inquiry.disagreement(best)
         text += "".join(phrases.RELATED[language].format(one.marker) for one in related)
@@ -205,11 +207,20 @@ class RagBot:
         translated = [generator.translated_question(question, other) for other in others]
         return (question, *filter(None, translated))
 
-    def _related(self, query: str, hits: Sequence[Hit]) -> tuple[Citation, ...]:
-        """The sentence that comes nearest to a question that is not answered, if any comes near."""
-        near = [hit for hit in hits if hit.score >= _NEAR]
-        nearest = self.retriever.focus(query, near, limit=1) if near else ()
-        return tuple(cited(piece, 1) for piece in gather(nearest)[:1])
+    def _renewed(self) -> tuple[Retriever, Runs]:
+        """What a question is answered from, throughout: the index as it is kept now."""
+        with self._renewing:
+            index = self.retriever.index.current()
+            if index is not self.retriever.index:
+                self.retriever, self._runs = self.retriever.over(index), Runs(index.chunks)
+            return self.retriever, self._runs
+
+
+def _related(retriever: Retriever, query: str, hits: Sequence[Hit]) -> tuple[Citation, ...]:
+    """The sentence that comes nearest to a question that is not answered, if any comes near."""
+    near = [hit for hit in hits if hit.score >= _NEAR]
+    nearest = retriever.focus(query, near, limit=1) if near else ()
+    return tuple(cited(piece, 1) for piece in gather(nearest)[:1])
 
 
 def _greeted(question: str, language: Language) -> Answer:

@@ -17,10 +17,10 @@ from typing import Any
 from ragbot import console
 from ragbot.config import CONFIG_FILE, Config, load_config
 from ragbot.errors import RagbotError
-from ragbot.index import read_manifest
 from ragbot.models import PACKAGED_PREFIX, resolve_reranker
 from ragbot.packaged import PACKAGED, is_assembled
 from ragbot.types import Finding
+from ragbot.workspace import named_store
 
 _LIBRARIES = (
     "ragbot",
@@ -51,7 +51,8 @@ def examine(config: Config) -> Iterator[Finding]:
     for name in Config.model_fields:
         value = getattr(config, name)
         origin = "" if name in config.model_fields_set else " (default)"
-        shown = "set" if name.endswith("api_key") and value else value
+        secret = not Config.model_fields[name].repr
+        shown = "set" if secret and value else value
         yield Finding(f"setting {name}", f"{shown}{origin}")
     yield Finding("settings file", f"{CONFIG_FILE} {'read' if CONFIG_FILE.exists() else 'absent'}")
     yield from _machine(config)
@@ -104,7 +105,7 @@ def _reranker(name: str) -> Finding:
 
 def _index(config: Config) -> Finding:
     try:
-        made = read_manifest(config.index)
+        made = named_store(config).manifest()
     except RagbotError as error:
         return Finding("index", str(error), "ragbot index")
     state = f"{made.documents} documents, {made.chunks} chunks in {config.index}"

@@ -1,0 +1,5 @@
+"""An index on Milvus.
+
+`client` speaks to the server, `facts` keeps texts by their names, `rows` says what a chunk's row
+is, `index` searches, `build` fills a new generation and switches the alias to it.
+"""
