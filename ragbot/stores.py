@@ -16,7 +16,8 @@ from ragbot.address import Milvus
 from ragbot.encoder import Encoder
 from ragbot.index import Index, Manifest, is_outdated
 from ragbot.milvus.build import Desk, build_milvus
-from ragbot.milvus.index import SOURCE, kept_manifest, open_milvus, opened, stands
+from ragbot.milvus.generation import SOURCE, kept_manifest, opened, stands
+from ragbot.milvus.index import open_milvus
 from ragbot.types import Chunk, Document, Progress
 
 

@@ -25,16 +25,8 @@ from ragbot.errors import StoreError
 from ragbot.index import Manifest, encoded
 from ragbot.milvus.client import QUICK, SETTLE, WRITE, connect, damaged, told
 from ragbot.milvus.facts import Facts, count
-from ragbot.milvus.index import (
-    DOCUMENT,
-    FACTS,
-    MANIFEST,
-    NAMES,
-    WORD,
-    MilvusIndex,
-    generation_name,
-    open_milvus,
-)
+from ragbot.milvus.generation import DOCUMENT, FACTS, MANIFEST, NAMES, WORD, generation_name
+from ragbot.milvus.index import MilvusIndex, open_milvus
 from ragbot.milvus.rows import Row, record, schema
 from ragbot.types import Chunk, Document, Progress
 from ragbot.vectors import Vectors

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 QUICK = 5.0  # seconds that anything may take for which somebody waits
 WRITE = 60.0  # a batch of rows
 SETTLE = 3600.0  # the server's own work on a new collection
+_SOON = {"grpc.max_reconnect_backoff_ms": 2000}  # else a server may be back for two minutes unseen
 _LONGEST = 160  # characters of a server's own words
 
 
@@ -41,7 +42,7 @@ def connect(place: Milvus) -> MilvusClient:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     uri = place.uri if place.lite is None else _lite(place.lite.absolute())
     with told(place):
-        return MilvusClient(uri, token=place.token, timeout=QUICK)
+        return MilvusClient(uri, token=place.token, timeout=QUICK, grpc_options=_SOON)
 
 
 @contextmanager

@@ -7,28 +7,34 @@ rank alike, and alike texts have equal scores.
 
 from __future__ import annotations
 
-import json
 from base64 import b64decode
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any, overload
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from ragbot.address import Milvus
 from ragbot.dense import WIDTH, best_cosines
-from ragbot.errors import StoreError
 from ragbot.index import Candidate, Index, Manifest, best_of, languages_of, row_texts
-from ragbot.milvus.client import QUICK, WRITE, connect, damaged, told
-from ragbot.milvus.facts import Facts, count
+from ragbot.milvus.client import damaged, told
+from ragbot.milvus.content import StoredChunks, StoredDocuments, pages
+from ragbot.milvus.facts import count
+from ragbot.milvus.generation import (
+    MOST_ROWS,
+    WORD,
+    Generation,
+    generation_name,
+    kept_manifest,
+    load,
+    opened,
+)
 from ragbot.milvus.rows import (
     CHUNK_FIELDS,
-    FIELDS,
     chunk_id,
     chunk_of,
     query_weights,
     share,
     vectors_of,
 )
-from ragbot.records import document_from
 from ragbot.types import Chunk, Document, Language
 from ragbot.vectors import floats, joined, key
 from ragbot.words import words
@@ -36,52 +42,6 @@ from ragbot.words import words
 if TYPE_CHECKING:
     from numpy import float32, uint8, uint16
     from numpy.typing import NDArray
-    from pymilvus import MilvusClient
-
-MANIFEST, NAMES, SOURCE, DOCUMENT, WORD = "manifest", "names", "source", "document:", "word:"
-FACTS = "_facts"  # ends the name of a generation's second collection
-_MOST = 16_384  # rows that Milvus gives at once
-_PAGE = 500
-_KEPT = 32  # documents that are held once read
-
-
-class Generation:
-    """The collections of one generation, for those who read it. Every method raises StoreError."""
-
-    def __init__(self, client: MilvusClient, place: Milvus, name: str):
-        self.client, self.place, self.name = client, place, name
-        self.facts = Facts(client, place, name + FACTS)
-
-    def query(self, condition: str, fields: Sequence[str]) -> list[Mapping[str, Any]]:
-        """The rows for which a condition holds, in order of their numbers."""
-        with told(self.place):
-            rows = self.client.query(
-                self.name, filter=condition, output_fields=["number", *fields], timeout=WRITE
-            )
-            return sorted(rows, key=lambda row: int(row["number"]))
-
-    def search(
-        self, field: str, wanted: object, limit: int, settings: Mapping[str, Any]
-    ) -> list[Mapping[str, Any]]:
-        """The `limit` rows whose `field` has the greatest product with what is wanted."""
-        with told(self.place):
-            found = self.client.search(
-                self.name,
-                data=[wanted],
-                anns_field=field,
-                limit=min(limit, _MOST),
-                output_fields=FIELDS,
-                search_params={"metric_type": "IP", "params": dict(settings)},
-                timeout=QUICK,
-            )
-            return [hit["entity"] for hit in found[0]]
-
-    def text(self, name: str) -> str:
-        """A text of its facts; an index that lacks it is damaged."""
-        found = self.facts.take([name])
-        if name not in found:
-            raise damaged(self.place, f"its {name} is missing")
-        return found[name]
 
 
 class MilvusIndex:
@@ -90,8 +50,8 @@ class MilvusIndex:
     def __init__(self, manifest: Manifest, generation: Generation):
         self.manifest = manifest
         self._generation = generation
-        self.chunks: Sequence[Chunk] = _Chunks(generation, manifest.chunks)
-        self.documents: Mapping[str, Document] = _Documents(generation)
+        self.chunks: Sequence[Chunk] = StoredChunks(generation, manifest.chunks)
+        self.documents: Mapping[str, Document] = StoredDocuments(generation)
 
     def search(self, vector: NDArray[float32], query: str, *, limit: int) -> list[Candidate]:
         import numpy as np
@@ -100,7 +60,7 @@ class MilvusIndex:
             return []
         weights = self._weights(query)
         wide = limit * WIDTH
-        settings = {} if self.manifest.exact else {"ef": min(2 * wide, _MOST)}
+        settings = {} if self.manifest.exact else {"ef": min(2 * wide, MOST_ROWS)}
         rows = self._generation.search("passage", vector.tolist(), wide, settings)
         held = self._held(weights, limit)
         found = {int(row["number"]): row for row in (*rows, *held.values())}
@@ -167,7 +127,7 @@ class MilvusIndex:
 
         keys: list[bytes] = []
         parts = [np.empty((0, self.manifest.dimension), np.uint16)]
-        for row in _pages(self._generation, self.manifest.chunks, [*CHUNK_FIELDS, "rows"]):
+        for row in pages(self._generation, self.manifest.chunks, [*CHUNK_FIELDS, "rows"]):
             texts, own = row_texts(chunk_of(row)), vectors_of(row, self.manifest.dimension)
             if len(texts) == len(own):  # else an older ragbot parted sentences otherwise
                 keys += map(key, texts)
@@ -179,7 +139,7 @@ class MilvusIndex:
         if generation_name(client, place) != self._generation.name:
             return open_milvus(place, self.manifest.encoder_fingerprint)
         with told(place):
-            _load(client, self._generation.name)  # a server that started anew may not have
+            load(client, self._generation.name)  # a server that started anew may not have
         return self
 
 
@@ -199,125 +159,3 @@ def open_milvus(place: Milvus, encoder_fingerprint: str) -> MilvusIndex:
     if found != manifest.chunks:
         raise damaged(place, f"it has {found} of {manifest.chunks} chunks")
     return MilvusIndex(manifest, generation)
-
-
-def opened(place: Milvus) -> Generation:
-    """The generation that the alias names now, loaded. Raises ConfigError, StoreError."""
-    client = connect(place)
-    name = generation_name(client, place)
-    if not name:
-        raise StoreError(f"There is no index in {place}: build it with `ragbot index`.")
-    with told(place):
-        _load(client, name)
-    return Generation(client, place, name)
-
-
-def stands(place: Milvus) -> bool:
-    """Whether there is an index at `place`. Raises ConfigError, StoreError."""
-    return bool(generation_name(connect(place), place))
-
-
-def generation_name(client: MilvusClient, place: Milvus) -> str:
-    """The collection that the alias names; empty when there is none. Raises StoreError."""
-    with told(place):
-        if not client.has_collection(place.name, timeout=QUICK):
-            return ""
-        found = client.describe_collection(place.name, timeout=QUICK)
-        aliases = client.list_aliases(found["collection_name"], timeout=QUICK)["aliases"]
-    if place.name not in aliases:
-        raise StoreError(
-            f"{place} is a collection of something else: name another for the index with --index."
-        )
-    return str(found["collection_name"])
-
-
-def kept_manifest(generation: Generation) -> dict[str, Any]:
-    """What is kept of the index as a whole. Raises StoreError."""
-    try:
-        kept: dict[str, Any] = json.loads(generation.text(MANIFEST))
-        return kept
-    except ValueError as error:
-        raise damaged(generation.place, error) from error
-
-
-def _load(client: MilvusClient, name: str) -> None:
-    from pymilvus.client.types import LoadState
-
-    for collection in (name, name + FACTS):
-        if client.get_load_state(collection, timeout=QUICK)["state"] != LoadState.Loaded:
-            client.load_collection(collection, timeout=WRITE)
-
-
-# --- what is read when it is asked for -------------------------------------------------------
-
-
-def _pages(
-    generation: Generation, size: int, fields: Sequence[str], numbers: range | None = None
-) -> Iterator[Mapping[str, Any]]:
-    """The rows of some numbers, or all, in order, a page at a time."""
-    numbers = range(size) if numbers is None else numbers
-    for first in range(0, len(numbers), _PAGE):
-        page = numbers[first : first + _PAGE]
-        if page.step == 1:
-            condition = f"number >= {page.start} and number < {page.stop}"
-        else:
-            condition = f"number in {list(page)}"
-        rows = generation.query(condition, fields)
-        if len(rows) != len(page):
-            raise damaged(generation.place, f"it lacks {len(page) - len(rows)} chunks")
-        yield from rows if page.step > 0 else reversed(rows)
-
-
-class _Chunks(Sequence[Chunk]):
-    """The chunks of a generation, in order."""
-
-    def __init__(self, generation: Generation, size: int):
-        self._generation, self._size = generation, size
-
-    def __len__(self) -> int:
-        return self._size
-
-    def __iter__(self) -> Iterator[Chunk]:
-        return map(chunk_of, _pages(self._generation, self._size, CHUNK_FIELDS))
-
-    @overload
-    def __getitem__(self, at: int) -> Chunk: ...
-    @overload
-    def __getitem__(self, at: slice) -> tuple[Chunk, ...]: ...
-    def __getitem__(self, at: int | slice) -> Chunk | tuple[Chunk, ...]:
-        numbers = range(self._size)[at]
-        if isinstance(numbers, range):
-            return tuple(map(chunk_of, _pages(self._generation, self._size, CHUNK_FIELDS, numbers)))
-        return self[numbers : numbers + 1][0]
-
-
-class _Documents(Mapping[str, Document]):
-    """The documents of a generation, by their names."""
-
-    def __init__(self, generation: Generation):
-        self._generation = generation
-        self._document = lru_cache(_KEPT)(self._read)
-
-    @cached_property
-    def _names(self) -> Mapping[str, None]:
-        return dict.fromkeys(json.loads(self._generation.text(NAMES)))
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._names
-
-    def __getitem__(self, name: str) -> Document:
-        if name not in self._names:
-            raise KeyError(name)
-        return self._document(name)
-
-    def _read(self, name: str) -> Document:
-        try:
-            return document_from(json.loads(self._generation.text(DOCUMENT + name)))
-        except (ValueError, TypeError, LookupError) as error:
-            raise damaged(self._generation.place, error) from error
