@@ -48,18 +48,17 @@ class Server:
     """Milvus Lite as a server, which can be killed and started again at the same port."""
 
     def __init__(self, folder: Path):
-        self._folder, self._process = folder, None
+        self.folder = folder
         with closing(socket.create_server(("127.0.0.1", 0))) as listener:
             self.port = listener.getsockname()[1]
         self.start()
 
-    _process: subprocess.Popen[bytes] | None
-
     def start(self) -> None:
-        command = [sys.executable, "-m", "milvus_lite", "server"]
-        where = ["--data-dir", str(self._folder), "--host", "127.0.0.1", "--port", str(self.port)]
-        self._process = subprocess.Popen(
-            [*command, *where], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command = [sys.executable, "-m", "milvus_lite", "server", "--data-dir", str(self.folder)]
+        self.process = subprocess.Popen(
+            [*command, "--host", "127.0.0.1", "--port", str(self.port)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         deadline = time.monotonic() + PATIENCE
         while True:
@@ -67,13 +66,12 @@ class Server:
                 socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
                 return
             except OSError:
-                assert self._process.poll() is None and time.monotonic() < deadline
+                assert self.process.poll() is None and time.monotonic() < deadline
                 time.sleep(0.1)
 
     def kill(self) -> None:
-        assert self._process
-        self._process.kill()
-        self._process.wait()
+        self.process.kill()
+        self.process.wait()
 
     def place(self, name: str) -> Milvus:
         return Milvus(name, uri=f"http://127.0.0.1:{self.port}")
@@ -142,9 +140,8 @@ def test_a_collection_of_something_else_stays_untouched(desk: Desk, encoder: Fak
 
 
 def test_one_program_at_a_time_opens_a_lite_database(server: Server, tmp_path: Path) -> None:
-    held = server._folder
     with pytest.raises(StoreError, match="open in another program"):
-        open_milvus(Milvus("law", lite=held), "fake-1")
+        open_milvus(Milvus("law", lite=server.folder), "fake-1")
 
 
 # --- a server that goes away and comes back ------------------------------------------------------

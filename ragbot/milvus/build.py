@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from itertools import islice, pairwise
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,7 +33,7 @@ from ragbot.vectors import Vectors
 from ragbot.words import words
 
 if TYPE_CHECKING:
-    from numpy import uint8, uint16
+    from numpy import int64, uint8, uint16
     from numpy.typing import NDArray
     from pymilvus import MilvusClient
 
@@ -231,15 +231,8 @@ def build_milvus(
             vectors = Vectors(journal, encoder.fingerprint, encoder.dimension, old)
             keys, starts = encoded(vectors, chunks, encoder, progress)
             bags = [words(chunk.passage) for chunk in chunks]
-            spans = pairwise(starts.tolist())
-            rows = (
-                Row(number, chunk, bag, vectors.rows(keys[first:end]))
-                for number, (chunk, bag, (first, end)) in enumerate(
-                    zip(chunks, bags, spans, strict=True)
-                )
-            )
             with _draft(desk, encoder.dimension, _mean(bags)) as draft:
-                feed(draft, rows)
+                feed(draft, _rows(chunks, bags, keys, starts, vectors))
                 manifest = Manifest.of(encoder, documents, chunks, len(keys))
                 frequency = Counter(word for bag in bags for word in set(bag))
                 finish(draft, manifest, documents, frequency)
@@ -250,6 +243,18 @@ def build_milvus(
             f"What is encoded cannot be kept in {desk.folder} ({error.strerror or error}): free"
             " some space, or set RAGBOT_CACHE."
         ) from error
+
+
+def _rows(
+    chunks: Sequence[Chunk],
+    bags: Sequence[Sequence[str]],
+    keys: Sequence[bytes],
+    starts: NDArray[int64],
+    vectors: Vectors,
+) -> Iterator[Row]:
+    for number, (chunk, bag) in enumerate(zip(chunks, bags, strict=True)):
+        own = keys[starts[number] : starts[number + 1]]
+        yield Row(number, chunk, bag, vectors.rows(own))
 
 
 @contextmanager
