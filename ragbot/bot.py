@@ -53,6 +53,7 @@ class RagBot:
         self._open_engine = engine
         self._engine: Engine | None = None
         self._opening = threading.Lock()
+        self._renewing = threading.Lock()
         self._top_k = top_k
         self._max_tokens = max_tokens
 
@@ -102,7 +103,7 @@ class RagBot:
 
     def search(self, question: str, *, top_k: int | None = None) -> list[Hit]:
         """The passages that bear on a question, best first. Raises ConfigError for a bad one."""
-        return self.retriever.search(checked(question), limit=top_k or self._top_k)
+        return self._renewed().search(checked(question), limit=top_k or self._top_k)
 
     def ask(self, question: str, *, history: Sequence[Message] = ()) -> Answer:
         """The finished answer. Raises ConfigError for a bad question, ModelError."""
@@ -148,17 +149,18 @@ class RagBot:
         clock = _Clock()
         watch(Step("searching"))
         generator = Generator(self.engine, self._max_tokens, cancel)
+        retriever = self._renewed()
         queries = self._queries(question, history, generator)
-        hits = self.retriever.search(queries[0], limit=self._top_k, phrasings=queries[1:])
+        hits = retriever.search(queries[0], limit=self._top_k, phrasings=queries[1:])
         language = _language(question, history, hits)
         retrieval_ms = clock.ms()
-        inquiry = Inquiry(queries, language, hits, self.retriever, generator, watch)
+        inquiry = Inquiry(queries, language, hits, retriever, generator, watch)
         best = Found()
-        for look in looks(self.retriever.ranked(queries, hits), hits, language):
+        for look in looks(retriever.ranked(queries, hits), hits, language):
             best = max(best, inquiry.read(look), key=lambda found: found.sureness)
             if best.text or generator.cancelled:
                 break
-        related = () if best.text else self._related(queries[0], hits)
+        related = () if best.text else _related(retriever, queries[0], hits)
         text = best.text or phrases.ABSTENTION[language]
         text += inquiry.disagreement(best)
         text += "".join(phrases.RELATED[language].format(one.marker) for one in related)
@@ -189,11 +191,20 @@ class RagBot:
         translated = [generator.translated_question(question, other) for other in others]
         return (question, *filter(None, translated))
 
-    def _related(self, query: str, hits: Sequence[Hit]) -> tuple[Citation, ...]:
-        """The sentence that comes nearest to a question that is not answered, if any comes near."""
-        near = [hit for hit in hits if hit.score >= _NEAR]
-        nearest = self.retriever.focus(query, near, limit=1) if near else ()
-        return tuple(cited(piece, 1) for piece in gather(nearest)[:1])
+    def _renewed(self) -> Retriever:
+        """What a question is answered from, throughout: the index as it is kept now."""
+        with self._renewing:
+            index = self.retriever.index.current()
+            if index is not self.retriever.index:
+                self.retriever = self.retriever.over(index)
+            return self.retriever
+
+
+def _related(retriever: Retriever, query: str, hits: Sequence[Hit]) -> tuple[Citation, ...]:
+    """The sentence that comes nearest to a question that is not answered, if any comes near."""
+    near = [hit for hit in hits if hit.score >= _NEAR]
+    nearest = retriever.focus(query, near, limit=1) if near else ()
+    return tuple(cited(piece, 1) for piece in gather(nearest)[:1])
 
 
 def _greeted(question: str, language: Language) -> Answer:

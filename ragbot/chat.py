@@ -11,10 +11,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ragbot import console
+from ragbot import console, phrases
 from ragbot.bot import RagBot
 from ragbot.config import load_config
-from ragbot.errors import RagbotError
+from ragbot.errors import RagbotError, UnreachableError
+from ragbot.text import detect_language
 from ragbot.types import Answer, Message
 
 _HELP = """\
@@ -68,6 +69,9 @@ class Chat:
         except KeyboardInterrupt:
             stream.close()
             sys.stdout.write(" … stopped")
+        except UnreachableError as error:  # a server of the index may come back: the talk goes on
+            sys.stdout.write(phrases.OUT_OF_REACH[detect_language(question)])
+            console.err().print(f"{error}", markup=False)
         finally:
             sys.stdout.write("\n\n")
 

@@ -9,17 +9,19 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import platformdirs
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
 
+from ragbot.address import Milvus, index_place
 from ragbot.errors import ConfigError
 
 ENV_PREFIX = "RAGBOT_"
@@ -40,7 +42,14 @@ class Config(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="forbid")
 
     corpus: Path = Field(Path("corpus"), description="file or folder to answer from")
-    index: Path = Field(Path("index"), description="folder that holds the built index")
+    milvus_token: str = Field(
+        "", description="user:password, or key, of the Milvus server", repr=False
+    )
+    index: Annotated[Path | Milvus, NoDecode] = Field(
+        Path("index"),
+        description="where the built index lies: a folder, milvus://HOST:PORT/COLLECTION, or"
+        " milvus:PATH for Milvus Lite",
+    )
     cache: Path = Field(
         default_factory=default_cache, description="folder for models and one-off indexes"
     )
@@ -69,9 +78,16 @@ class Config(BaseSettings):
     threads: int = Field(0, ge=0, le=512, description="processor threads; 0 takes every core")
     keep_all: bool = Field(False, description="index web-page litter, too")
 
+    @field_validator("index", mode="before")
+    @classmethod
+    def _is_a_place(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, str | Path):
+            return index_place(value, info.data.get("milvus_token", ""))
+        return value
+
     @field_validator("corpus", "index", "cache", "encoder", "reranker", "llm")
     @classmethod
-    def _can_be_a_path(cls, value: Path | str) -> Path | str:
+    def _can_be_a_path(cls, value: Path | Milvus | str) -> Path | Milvus | str:
         if "\0" in str(value):
             raise ValueError("no path holds a null character")
         return value

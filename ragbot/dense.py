@@ -112,18 +112,29 @@ class Dense:
     def cosines(
         self, chunks: NDArray[int64], vector: NDArray[float32]
     ) -> tuple[NDArray[float32], NDArray[float32]]:
-        """The cosines of m chunks with a (d,) vector: of the whole, and of the nearest sentence.
-
-        Both are (m,) float32; a chunk of one sentence has the same in both.
-        """
+        """What `best_cosines` tells of m chunks."""
         import numpy as np
 
         first = self.starts[chunks]
         size = self.starts[chunks + 1] - first
         begins = np.cumsum(size) - size
         places = np.repeat(first - begins, size) + np.arange(int(size.sum()))
-        cosines = floats(self.rows[places]) @ vector
-        whole = cosines[begins]
-        cosines[begins[size > 1]] = -1.0  # leaves the sentences
-        best = np.maximum.reduceat(cosines, begins) if len(begins) else whole
-        return whole, best
+        return best_cosines(floats(self.rows[places]), size, vector)
+
+
+def best_cosines(
+    rows: NDArray[float32], size: NDArray[int64], vector: NDArray[float32]
+) -> tuple[NDArray[float32], NDArray[float32]]:
+    """The cosines of m chunks with a (d,) vector: of the whole, and of the nearest sentence.
+
+    `rows` are the chunks' one after the other, each one's own first, `size` (m,) how many each has.
+    Both results are (m,) float32; a chunk of one sentence has the same in both.
+    """
+    import numpy as np
+
+    begins = np.cumsum(size) - size
+    cosines = rows @ vector
+    whole = cosines[begins]
+    cosines[begins[size > 1]] = -1.0  # leaves the sentences
+    best = np.maximum.reduceat(cosines, begins) if len(begins) else whole
+    return whole, best

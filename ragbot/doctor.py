@@ -9,18 +9,19 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from ragbot import console
+from ragbot.address import Milvus
 from ragbot.config import CONFIG_FILE, Config, load_config
-from ragbot.errors import RagbotError
-from ragbot.index import read_manifest
+from ragbot.errors import RagbotError, StoreError
 from ragbot.models import PACKAGED_PREFIX, resolve_reranker
 from ragbot.packaged import PACKAGED, is_assembled
 from ragbot.types import Finding
+from ragbot.workspace import named_store
 
 _LIBRARIES = (
     "ragbot",
@@ -44,14 +45,16 @@ def run(flags: Mapping[str, Any]) -> None:
 
 def examine(config: Config) -> Iterator[Finding]:
     """Everything there is to say, in order."""
+    on_milvus = isinstance(config.index, Milvus)
     yield Finding(
         "python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"
     )
-    yield from _libraries()
+    yield from _libraries((*_LIBRARIES, "pymilvus") if on_milvus else _LIBRARIES)
     for name in Config.model_fields:
         value = getattr(config, name)
         origin = "" if name in config.model_fields_set else " (default)"
-        shown = "set" if name.endswith("api_key") and value else value
+        secret = not Config.model_fields[name].repr
+        shown = "set" if secret and value else value
         yield Finding(f"setting {name}", f"{shown}{origin}")
     yield Finding("settings file", f"{CONFIG_FILE} {'read' if CONFIG_FILE.exists() else 'absent'}")
     yield from _machine(config)
@@ -62,8 +65,8 @@ def examine(config: Config) -> Iterator[Finding]:
     yield _index(config)
 
 
-def _libraries() -> Iterator[Finding]:
-    for name in _LIBRARIES:
+def _libraries(names: Iterable[str]) -> Iterator[Finding]:
+    for name in names:
         try:
             yield Finding(name, metadata.version(name))
         except metadata.PackageNotFoundError:
@@ -104,9 +107,10 @@ def _reranker(name: str) -> Finding:
 
 def _index(config: Config) -> Finding:
     try:
-        made = read_manifest(config.index)
+        made = named_store(config).manifest()
     except RagbotError as error:
-        return Finding("index", str(error), "ragbot index")
+        remedy = "ragbot index" if type(error) is StoreError else "mend RAGBOT_INDEX"
+        return Finding("index", str(error), remedy)
     state = f"{made.documents} documents, {made.chunks} chunks in {config.index}"
     if made.encoder != config.encoder:
         return Finding("index", f"{state}, made by {made.encoder}", "ragbot index")

@@ -21,5 +21,9 @@ class StoreError(RagbotError):
     """An index is missing, damaged, or was made by something else."""
 
 
+class UnreachableError(StoreError):
+    """The server of an index does not do what it is asked; it may do so later."""
+
+
 class ModelError(RagbotError):
     """A model cannot be found, assembled, loaded or reached."""

@@ -11,7 +11,10 @@ import typer
 CorpusOption = Annotated[
     Optional[Path], typer.Option("--corpus", "-c", help="File or folder to answer from.")
 ]
-IndexOption = Annotated[Optional[Path], typer.Option("--index", help="Folder of the built index.")]
+IndexOption = Annotated[
+    Optional[str],  # a path would lose a slash of milvus://
+    typer.Option("--index", help="Built index: a folder, or milvus://HOST:PORT/COLLECTION."),
+]
 EncoderOption = Annotated[
     Optional[str], typer.Option("--encoder", help="packaged:NAME, a folder, or a hub id.")
 ]

@@ -18,6 +18,12 @@ ABSTENTION: dict[Language, str] = {
     "en": "These documents do not contain the answer to this question.",
 }
 
+OUT_OF_REACH: dict[Language, str] = {
+    "zh-Hant": "抱歉，目前無法讀取這些文件。請稍後再問一次。",
+    "zh-Hans": "抱歉，目前无法读取这些文件。请稍后再问一次。",
+    "en": "Sorry, these documents cannot be read at the moment. Please ask again in a while.",
+}
+
 GREETING: dict[Language, str] = {
     "zh-Hant": "你好！請就這些文件提問，每一句回答都會附上出處。",
     "zh-Hans": "你好！请就这些文件提问，每一句回答都会附上出处。",

@@ -66,13 +66,17 @@ class Documents(Mapping[str, Document]):
         return self._document(self._numbers[name])
 
     def _read(self, number: int) -> Document:
-        record = self._lines.record(number)
-        paragraphs = (
-            Paragraph(**row | {"headings": tuple(row["headings"])}) for row in record["paragraphs"]
-        )
-        left_out = (LeftOut(**piece) for piece in record["left_out"])
-        rest = {"paragraphs": tuple(paragraphs), "left_out": tuple(left_out)}
-        return Document(**record | rest)
+        return document_from(self._lines.record(number))
+
+
+def document_from(record: Mapping[str, Any]) -> Document:
+    """The document of which `asdict`, written as JSON, made a record."""
+    paragraphs = (
+        Paragraph(**row | {"headings": tuple(row["headings"])}) for row in record["paragraphs"]
+    )
+    left_out = (LeftOut(**piece) for piece in record["left_out"])
+    rest = {"paragraphs": tuple(paragraphs), "left_out": tuple(left_out)}
+    return Document(**{**record, **rest})
 
 
 def write_chunks(folder: Path, chunks: Sequence[Chunk]) -> None:

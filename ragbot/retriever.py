@@ -13,7 +13,7 @@ from ragbot.encoder import Encoder
 from ragbot.index import Candidate, Index
 from ragbot.lexical import Lexical
 from ragbot.text import sentences
-from ragbot.types import Hit, Rerank
+from ragbot.types import Chunk, Hit, Rerank
 
 # The score is the mean of two cosines (the passage's and its best sentence's) plus this much of
 # the lexical share. All parts are absolute, so a query that shares no word with the corpus ranks
@@ -52,14 +52,13 @@ class Retriever:
         """The best `limit` passages or fewer, best first; equal scores keep the corpus's order."""
         queries = [question, *phrasings]
         scores: dict[int, float] = {}
+        chunks: dict[int, Chunk] = {}
         for query, vector in zip(queries, self.encoder.queries(queries), strict=True):
             for found in self.index.search(vector, query, limit=max(limit, _CANDIDATES)):
                 scores[found.id] = max(fused(found), scores.get(found.id, -1.0))
-        ranked = sorted(scores, key=lambda chunk: (-scores[chunk], chunk))
-        hits = [
-            Hit(rank, scores[chunk], self.index.chunks[chunk])
-            for rank, chunk in enumerate(ranked, start=1)
-        ]
+                chunks[found.id] = found.chunk
+        ranked = sorted(scores, key=lambda id: (-scores[id], id))
+        hits = [Hit(rank, scores[id], chunks[id]) for rank, id in enumerate(ranked, start=1)]
         if self._rerank:
             hits = list(self._rerank(question, hits[: max(limit, _CANDIDATES)]))
         return hits[:limit]

@@ -10,22 +10,22 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from ragbot.address import Milvus
 from ragbot.chunking import chunk
 from ragbot.config import Config
 from ragbot.corpus import Corpus, corpus_files, load_corpus, missing
 from ragbot.encoder import Encoder, open_encoder
 from ragbot.engines import Engine, connect_engine, open_engine
 from ragbot.errors import CorpusError
-from ragbot.index import Index, build_index, open_index, outdated
+from ragbot.index import Index
 from ragbot.models import fingerprint, resolve_encoder, resolve_generator, resolve_reranker
 from ragbot.reranker import open_reranker
-from ragbot.store import MANIFEST, replace_file
+from ragbot.stores import FaissStore, IndexStore, MilvusStore
 from ragbot.types import Chunk, Progress, Rerank
 
 Report = Callable[[str], Progress]
 """Given the name of a piece of long work, gives what to call with (done, total)."""
 
-_SOURCE = "source.json"
 SPECIAL_TOKENS = 8  # what an encoder's prompt and its marks of beginning and end take, at most
 
 
@@ -69,17 +69,28 @@ def default_engine(config: Config, report: Report = silent) -> Engine:
     )
 
 
-def index_folder(config: Config, encoder: Encoder) -> Path:
-    """Where the index lies: the folder named, or one of the cache for a corpus named without one.
+def index_store(config: Config, encoder: Encoder) -> IndexStore:
+    """Where the index lies: the place named, or a cache folder for a corpus named without one.
 
     That cache folder is named after the corpus's path, the encoder and `keep_all`, so that asking
     over one file never disturbs the index of another.
     """
     if "index" in config.model_fields_set or "corpus" not in config.model_fields_set:
-        return config.index
+        return named_store(config)
     key = [str(config.corpus.resolve()), encoder.fingerprint, config.keep_all]
-    name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
-    return config.cache / "indexes" / f"{config.corpus.stem}-{name}"
+    return FaissStore(config.cache / "indexes" / f"{config.corpus.stem}-{_hash(key)}")
+
+
+def named_store(config: Config) -> IndexStore:
+    """The place that the settings name for an index."""
+    if isinstance(config.index, Milvus):
+        place = str(config.index)
+        return MilvusStore(config.index, config.cache / "milvus" / _hash([place]))
+    return FaissStore(config.index)
+
+
+def _hash(key: Sequence[object]) -> str:
+    return hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
 
 
 def current_index(config: Config, encoder: Encoder, report: Report = silent) -> Index:
@@ -88,14 +99,14 @@ def current_index(config: Config, encoder: Encoder, report: Report = silent) -> 
     So is what an older ragbot built. An index whose corpus is gone is served as it is. Raises
     CorpusError, StoreError.
     """
-    folder = index_folder(config, encoder)
+    store = index_store(config, encoder)
     source = config.corpus
-    if (folder / MANIFEST).exists():
-        made = _read_source(folder)
+    if store.exists():
+        made = store.source()
         if made and "corpus" not in config.model_fields_set:
             source = Path(made["corpus"])
-        if not source.exists() or not outdated(folder, encoder):
-            index = open_index(folder, encoder.fingerprint)
+        if not source.exists() or not store.outdated(encoder):
+            index = store.open(encoder)
             if not source.exists() or made == _source(source, config.keep_all):
                 return index
     return renewed_index(config, source, encoder, report)[0]
@@ -107,11 +118,11 @@ def renewed_index(
     """Read the corpus and index it, encoding only what is new. Raises CorpusError, StoreError."""
     made = _source(source, config.keep_all)
     corpus = load_corpus(source, keep_all=config.keep_all)
-    folder = index_folder(config, encoder)
-    index = build_index(
-        folder, corpus.documents, _chunks(corpus, encoder), encoder, report("Encoding passages")
+    store = index_store(config, encoder)
+    index = store.build(
+        corpus.documents, _chunks(corpus, encoder), encoder, report("Encoding passages")
     )
-    replace_file(folder / _SOURCE, json.dumps(made))
+    store.note_source(made)
     return index, corpus
 
 
@@ -124,7 +135,7 @@ def _chunks(corpus: Corpus, encoder: Encoder) -> Sequence[Chunk]:
     ]
 
 
-# Where an index came from. A corpus is read again only when a file's name, size or time changed.
+# A corpus is read again only when a file's name, size or time changed.
 
 
 def _source(source: Path, keep_all: bool) -> dict[str, str]:
@@ -134,11 +145,3 @@ def _source(source: Path, keep_all: bool) -> dict[str, str]:
     ]
     stamp = hashlib.sha256(json.dumps([files, keep_all]).encode()).hexdigest()
     return {"corpus": str(source.resolve()), "files": stamp}
-
-
-def _read_source(folder: Path) -> dict[str, str] | None:
-    try:
-        fields: dict[str, str] = json.loads((folder / _SOURCE).read_text(encoding="utf-8"))
-        return {"corpus": fields["corpus"], "files": fields["files"]}
-    except (OSError, ValueError, KeyError, TypeError):
-        return None  # made by hand or by an older version: it is then read again

@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,8 @@ from numpy.typing import NDArray
 from ragbot.config import load_config
 from ragbot.dense import WIDTH, Dense
 from ragbot.encoder import Encoder
-from ragbot.index import _rows
+from ragbot.faiss_index import FaissIndex
+from ragbot.index import row_texts
 from ragbot.lexical import Lexical
 from ragbot.types import Chunk
 from ragbot.vectors import floats, short
@@ -67,10 +68,10 @@ def real() -> Real:
     rows, sizes, texts, questions = [], [], [], []
     for name in SETS:
         config = load_config({"corpus": shared() / f"{name}.corpus.txt"})
-        index = current_index(config, encoder)
+        index = cast(FaissIndex, current_index(config, encoder))
         rows.append(floats(np.array(index.dense.rows)))
         sizes.append(np.diff(index.dense.starts))
-        texts += [_rows(chunk)[1:] or [chunk.text] for chunk in index.chunks]
+        texts += [row_texts(chunk)[1:] or [chunk.text] for chunk in index.chunks]
         with (shared() / f"{name}.questions.jsonl").open(encoding="utf-8") as file:
             questions += [json.loads(line)["question"] for line in file]
     asked = random.Random(0).sample(questions, QUESTIONS)
@@ -258,7 +259,7 @@ def index_figures(paragraphs: int = 60) -> dict[str, Any]:
     source = real()
     chosen = random.Random(0).sample(source.texts, paragraphs)
     chunks = [Chunk("d", n, 0, 0, "".join(text)) for n, text in enumerate(chosen)]
-    texts = [text for chunk in chunks for text in _rows(chunk)]
+    texts = [text for chunk in chunks for text in row_texts(chunk)]
     encoder.passages(texts[:20])
     start, spent = time.perf_counter(), time.process_time()
     encoder.passages(texts)

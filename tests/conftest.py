@@ -11,7 +11,8 @@ import pytest
 from ragbot.bot import RagBot
 from ragbot.chunking import chunk
 from ragbot.corpus import load_corpus
-from ragbot.index import Index, build_index
+from ragbot.faiss_index import build_index
+from ragbot.index import Index
 from ragbot.retriever import Retriever
 from tests.fakes import FakeEncoder, FakeEngine
 

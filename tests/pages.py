@@ -25,7 +25,7 @@ from ragbot.chunking import chunk
 from ragbot.corpus import load_corpus
 from ragbot.engines.base import TextStream
 from ragbot.errors import ModelError
-from ragbot.index import build_index
+from ragbot.faiss_index import build_index
 from ragbot.retriever import Retriever
 from ragbot.text import fold
 from ragbot.types import Message, Usage

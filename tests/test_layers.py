@@ -13,7 +13,7 @@ import pytest
 import ragbot
 
 FLOORS = [
-    {"types", "errors", "options", "layers"},
+    {"types", "errors", "options", "layers", "address"},
     {"config", "e5", "store", "vectors", "records"},
     {"text", "fence", "packaged", "hub"},
     {"words"},
@@ -36,6 +36,8 @@ FLOORS = [
         "engines",
     },
     {"corpus", "index", "retelling", "streaming", "looks"},
+    {"faiss_index", "milvus"},
+    {"stores"},
     {"generator", "retriever", "workspace", "verify"},
     {"inquiry"},
     {"bot"},
@@ -56,6 +58,7 @@ HEAVY = [
     "onnxruntime",
     "openai",
     "fastapi",
+    "pymilvus",
     "uvicorn",
 ]
 PACKAGE = Path(ragbot.__file__).parent

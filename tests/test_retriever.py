@@ -4,9 +4,10 @@ from collections.abc import Callable, Sequence
 
 from ragbot.index import Candidate, Index
 from ragbot.retriever import Retriever, fused
-from ragbot.types import Hit
+from ragbot.types import Chunk, Hit
 from tests.fakes import FakeEncoder
 
+CHUNK = Chunk("d", 1, 0, 1, "x")
 TEXTS = ("華為組建醫療衛生軍團。", "百度收購了一家公司。", "今天天氣晴朗。")
 
 
@@ -30,13 +31,13 @@ def test_a_result_depends_on_its_question_alone(
 
 
 def test_without_a_shared_word_dense_alone_ranks() -> None:
-    near, far = Candidate(0, 0.9, 0.9, 0.0), Candidate(1, 0.8, 0.8, 0.0)
+    near, far = Candidate(0, CHUNK, 0.9, 0.9, 0.0), Candidate(1, CHUNK, 0.8, 0.8, 0.0)
     assert fused(near) == 0.9 and fused(far) == 0.8
 
 
 def test_words_in_common_help_but_do_not_overrule() -> None:
-    assert fused(Candidate(0, 0.9, 0.9, 0.5)) > fused(Candidate(1, 0.9, 0.9, 0.0))
-    assert fused(Candidate(0, 0.95, 0.95, 0.0)) > fused(Candidate(1, 0.8, 0.8, 0.9))
+    assert fused(Candidate(0, CHUNK, 0.9, 0.9, 0.5)) > fused(Candidate(1, CHUNK, 0.9, 0.9, 0.0))
+    assert fused(Candidate(0, CHUNK, 0.95, 0.95, 0.0)) > fused(Candidate(1, CHUNK, 0.8, 0.8, 0.9))
 
 
 def test_more_phrasings_count_by_their_best(

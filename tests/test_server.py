@@ -93,7 +93,7 @@ SERVING = """
     from ragbot.chunking import chunk
     from ragbot.cli import main
     from ragbot.corpus import load_corpus
-    from ragbot.index import build_index
+    from ragbot.faiss_index import build_index
     from ragbot.retriever import Retriever
     from ragbot.web import server
     from ragbot.web.observe import log_as_json

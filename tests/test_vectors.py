@@ -140,7 +140,7 @@ def test_a_stopped_run_goes_on_where_it_stopped(
 SLOW = """
 import sys, time
 from pathlib import Path
-from ragbot.index import build_index
+from ragbot.faiss_index import build_index
 from ragbot.types import Chunk
 from tests.fakes import FakeEncoder
 import ragbot.vectors

@@ -94,7 +94,9 @@ class Chores:
     async def _make_starts(self) -> None:
         """A passage at a time, so that others' long work comes in between, too."""
         index, given = self._bot.retriever.index, 0
-        for passage in islice(chosen(index), _PASSAGES * _TRIES):
+        # A server's index takes a while to look through.
+        passages = await asyncio.to_thread(list, islice(chosen(index), _PASSAGES * _TRIES))
+        for passage in passages:
             found = await self._starts_for(passage)
             self._starts = (*self._starts, *found)
             given += bool(found)

@@ -30,7 +30,7 @@ from ragbot.web.own.claim import claimed, vacate
 from ragbot.web.own.uploads import Uploads
 from ragbot.web.page.layout import build_page, mount_page
 from ragbot.web.site import build_site, page_host
-from ragbot.workspace import index_folder
+from ragbot.workspace import index_store
 
 _PORTS = 65535
 _ORIGIN = re.compile(r"https?://([\w.-]+|\[[\da-f:.]+\])(:\d+)?")
@@ -75,7 +75,7 @@ def serve(
 def _site(bot: RagBot, config: Config, book: Book, rules: Rules) -> Iterator[ASGIApp]:
     """The site over a bot; visitors' files go with it."""
     with _incoming(config.cache):
-        folder = index_folder(config, bot.retriever.encoder)
+        folder = index_store(config, bot.retriever.encoder).folder
         desk = WatchedDesk(bot, book)
         with closing(Uploads(bot, config.cache / "uploads")) as uploads:
             chores = Chores(bot, desk, uploads, folder)

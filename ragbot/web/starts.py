@@ -47,6 +47,7 @@ class Start:
 # --- making them -----------------------------------------------------------------------------
 
 _LEAST, _MOST = 25.0, 400.0  # tokens, about, of a passage that is asked about
+_SEEN = 20_000  # chunks of a large corpus from which they are chosen
 _TRIES = 2  # passages for one that gives a question
 
 
@@ -106,7 +107,7 @@ def chosen(index: Index) -> Iterator[Chunk]:
     """Passages that a question can be made of, every beginning of them spread over the documents
     and over each document."""
     documents: dict[str, dict[int, Chunk]] = {name: {} for name in index.documents}
-    for chunk in index.chunks:
+    for chunk in index.chunks[:: max(1, len(index.chunks) // _SEEN)]:
         if _LEAST <= weight(chunk.text) <= _MOST:
             documents[chunk.doc].setdefault(chunk.paragraph, chunk)
     rows = []

@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from ragbot.config import load_config
 from ragbot.errors import ConfigError, RagbotError
-from ragbot.index import open_index
+from ragbot.faiss_index import open_index
 from ragbot.models import fingerprint, resolve_encoder
 from ragbot.web.starts import save_starts
 from scripts.bench import answering, page, peers, readers, results, searching

@@ -43,7 +43,7 @@ import ragbot.cli
 from ragbot.bot import RagBot
 from ragbot.chunking import chunk
 from ragbot.corpus import load_corpus
-from ragbot.index import build_index
+from ragbot.faiss_index import build_index
 from ragbot.retriever import Retriever
 from ragbot.web import server
 from ragbot.web.observe import log_as_json

@@ -23,7 +23,7 @@ from ragbot.bot import RagBot
 from ragbot.config import load_config
 from ragbot.corpus import load_corpus
 from ragbot.errors import CorpusError, StoreError
-from ragbot.index import open_index
+from ragbot.faiss_index import open_index
 from ragbot.lexical import Lexical
 from ragbot.web.guard import Rules
 from ragbot.workspace import renewed_index

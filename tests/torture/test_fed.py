@@ -23,8 +23,8 @@ from ragbot.chunking import chunk
 from ragbot.config import Config, load_config
 from ragbot.corpus import load_corpus, read_document
 from ragbot.errors import ConfigError, CorpusError, RagbotError
+from ragbot.faiss_index import open_index
 from ragbot.fence import checked, fenced
-from ragbot.index import open_index
 from ragbot.types import Document
 from ragbot.workspace import renewed_index
 from tests.conftest import ARTICLE
@@ -148,7 +148,7 @@ def test_any_settings_are_read_or_refused(flags: dict[str, object]) -> None:
         assert "\n" not in str(error)[:200] and len(str(error)) < 1500
     else:
         for path in (config.corpus, config.index, config.cache):
-            path.exists()  # it may be absent, but it can be asked for
+            Path(str(path)).exists()  # it may be absent, but it can be asked for
 
 
 @settings(

@@ -61,7 +61,7 @@ class Workplace:
         return ragbot("index", corpus, "--index", self.folder, "--encoder", self.tiny)
 
     def content(self) -> object:
-        from ragbot.index import open_index
+        from ragbot.faiss_index import open_index
 
         return content(open_index(self.folder, self.mark), self.encoder)
 
@@ -172,7 +172,7 @@ from pathlib import Path
 from typing import Any
 from ragbot import store
 from ragbot.errors import RagbotError
-from ragbot.index import build_index
+from ragbot.faiss_index import build_index
 try:
     build_index(Path(sys.argv[1]), [], [], None)
 except RagbotError as error:

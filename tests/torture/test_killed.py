@@ -22,7 +22,8 @@ import pytest
 from ragbot.config import load_config
 from ragbot.encoder import Encoder, open_encoder
 from ragbot.evaluation.rated import TABLE
-from ragbot.index import Index, open_index
+from ragbot.faiss_index import open_index
+from ragbot.index import Index
 from ragbot.models import fingerprint
 from ragbot.packaged import PACKAGED
 from ragbot.store import sha256

@@ -15,13 +15,14 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from ragbot.errors import ConfigError, RagbotError
+from ragbot.errors import ConfigError, RagbotError, UnreachableError
 from ragbot.web.api.wire import BUG, Failure, failure, respond
 from ragbot.web.desk import BusyError, LateError, LeftError
 
 _GONE = 499  # nobody reads it: for the log
 
 _SOON, _LATER = {"Retry-After": "5"}, {"Retry-After": "30"}
+_NO_INDEX = "The documents cannot be read at the moment: ask again in a while."
 _CODES = {
     400: "bad_request",
     404: "not_found",
@@ -43,6 +44,8 @@ def explained(error: Exception) -> tuple[int, Failure, Mapping[str, str]]:
         return 503, failure(503, str(error), "overloaded"), _LATER
     if isinstance(error, ConfigError):
         return 400, failure(400, str(error), "invalid_question"), {}
+    if isinstance(error, UnreachableError):  # its text tells where the index is kept
+        return 503, failure(503, _NO_INDEX, "unavailable"), _SOON
     if isinstance(error, RagbotError):
         return 503, failure(503, str(error), "unavailable"), {}
     return 500, BUG, {}

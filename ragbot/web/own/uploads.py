@@ -21,7 +21,7 @@ from pathlib import Path
 from ragbot.bot import RagBot
 from ragbot.chunking import chunk
 from ragbot.errors import StoreError
-from ragbot.index import build_index
+from ragbot.faiss_index import build_index
 from ragbot.text import sentences
 from ragbot.types import Chunk, Document, Progress
 from ragbot.web.own.claim import claimed, vacate

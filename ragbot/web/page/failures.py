@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ragbot.errors import ModelError, RagbotError
+from ragbot.errors import ModelError, RagbotError, UnreachableError
 from ragbot.fence import LONGEST_QUESTION
 from ragbot.web.desk import BusyError, LateError, LeftError
 from ragbot.web.own.uploads import UploadError
@@ -33,9 +33,9 @@ def failure(error: Exception) -> dict[str, Any]:
         return {"code": error.reason, "name": error.name}
     if isinstance(error, (LeftError, NoDocumentsError)):
         return {"code": "left" if isinstance(error, LeftError) else "mine"}
-    if isinstance(error, ModelError):
+    if isinstance(error, (ModelError, UnreachableError)):
         _log.error("%s", error)
-        return {"code": "model"}
+        return {"code": "model" if isinstance(error, ModelError) else "index"}
     if isinstance(error, ValidationError) and any(
         one["type"] in ("too_long", "string_too_long") for one in error.errors()
     ):

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from ragbot.dense import Dense
 from ragbot.errors import StoreError
-from ragbot.index import Index, build_index, open_index, outdated, read_manifest
+from ragbot.faiss_index import build_index, open_index, outdated, read_manifest
+from ragbot.index import Index
 from ragbot.lexical import Lexical
 from ragbot.types import Chunk, Document, Paragraph
 from ragbot.vectors import floats, short

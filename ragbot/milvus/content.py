@@ -1,0 +1,89 @@
+"""The chunks and documents of a generation on Milvus, read when they are asked for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property, lru_cache
+from typing import Any, overload
+
+from ragbot.milvus.client import damaged
+from ragbot.milvus.generation import DOCUMENT, NAMES, Generation
+from ragbot.milvus.rows import CHUNK_FIELDS, chunk_of
+from ragbot.records import document_from
+from ragbot.types import Chunk, Document
+
+_PAGE = 500
+_KEPT = 32  # documents that are held once read
+
+
+def pages(
+    generation: Generation, size: int, fields: Sequence[str], numbers: range | None = None
+) -> Iterator[Mapping[str, Any]]:
+    """The rows of some numbers, or all, in order, a page at a time."""
+    numbers = range(size) if numbers is None else numbers
+    for first in range(0, len(numbers), _PAGE):
+        page = numbers[first : first + _PAGE]
+        if page.step == 1:
+            condition = f"number >= {page.start} and number < {page.stop}"
+        else:
+            condition = f"number in {list(page)}"
+        rows = generation.query(condition, fields)
+        if len(rows) != len(page):
+            raise damaged(generation.place, f"it lacks {len(page) - len(rows)} chunks")
+        yield from rows if page.step > 0 else reversed(rows)
+
+
+class StoredChunks(Sequence[Chunk]):
+    """The chunks of a generation, in order."""
+
+    def __init__(self, generation: Generation, size: int):
+        self._generation, self._size = generation, size
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __iter__(self) -> Iterator[Chunk]:
+        return map(chunk_of, pages(self._generation, self._size, CHUNK_FIELDS))
+
+    @overload
+    def __getitem__(self, at: int) -> Chunk: ...
+    @overload
+    def __getitem__(self, at: slice) -> tuple[Chunk, ...]: ...
+    def __getitem__(self, at: int | slice) -> Chunk | tuple[Chunk, ...]:
+        numbers = range(self._size)[at]
+        if isinstance(numbers, range):
+            return tuple(map(chunk_of, pages(self._generation, self._size, CHUNK_FIELDS, numbers)))
+        return self[numbers : numbers + 1][0]
+
+
+class StoredDocuments(Mapping[str, Document]):
+    """The documents of a generation, by their names."""
+
+    def __init__(self, generation: Generation):
+        self._generation = generation
+        self._document = lru_cache(_KEPT)(self._read)
+
+    @cached_property
+    def _names(self) -> Mapping[str, None]:
+        return dict.fromkeys(json.loads(self._generation.text(NAMES)))
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __getitem__(self, name: str) -> Document:
+        if name not in self._names:
+            raise KeyError(name)
+        return self._document(name)
+
+    def _read(self, name: str) -> Document:
+        try:
+            return document_from(json.loads(self._generation.text(DOCUMENT + name)))
+        except (ValueError, TypeError, LookupError) as error:
+            raise damaged(self._generation.place, error) from error
