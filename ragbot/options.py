@@ -33,6 +33,14 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object 
 KeepAllOption = Annotated[
     Optional[bool], typer.Option("--keep-all", help="Keep web-page litter, too.")
 ]
+RayOption = Annotated[
+    Optional[str],
+    typer.Option(
+        "--ray",
+        metavar="[ADDRESS]",
+        help="Read and encode by a Ray cluster: host:port, auto, or one made here.",
+    ),
+]
 LeftOutOption = Annotated[bool, typer.Option("--verbose", "-v", help="List what is left out.")]
 Question = Annotated[str, typer.Argument(help="What you want to know.", show_default=False)]
 
