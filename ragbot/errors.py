@@ -23,3 +23,7 @@ class StoreError(RagbotError):
 
 class ModelError(RagbotError):
     """A model cannot be found, assembled, loaded or reached."""
+
+
+class ServerError(ModelError):
+    """A server that generates is away or did not finish: another may be asked instead."""

@@ -25,7 +25,7 @@ from starlette.types import Message as Sent
 from ragbot.bot import RagBot
 from ragbot.types import Answer, Message
 from ragbot.web.api.wire import BUG, respond
-from ragbot.web.desk import Desk, Event, Finished, Said, Waiting
+from ragbot.web.desk import USUAL, Bounds, Desk, Event, Finished, Said, Waiting
 
 log = logging.getLogger("ragbot.web")
 
@@ -173,16 +173,8 @@ class Book:
 class WatchedDesk(Desk):
     """A desk that writes down what becomes of its questions."""
 
-    def __init__(
-        self,
-        bot: RagBot,
-        book: Book,
-        *,
-        room: int = 64,
-        patience: float = 300.0,
-        limit: float = 180.0,
-    ):
-        super().__init__(bot, room=room, patience=patience, limit=limit)
+    def __init__(self, bot: RagBot, book: Book, bounds: Bounds = USUAL):
+        super().__init__(bot, bounds)
         self._book = book
         book.follow(self)
 
