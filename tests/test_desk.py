@@ -205,7 +205,7 @@ def test_so_many_are_at_work_as_there_is_room_for(bot: RagBot, engine: Clerk, at
         assert desk.waiting == max(0, 6 - at_once) and desk.running
         engine.gate.set()
         await room.finish()
-        assert (desk.waiting, desk.running) == (0, False)
+        await until(lambda: (desk.waiting, desk.running) == (0, False))
         await room.ask("e1")  # all threads are gone, one comes anew
         await room.finish()
         return room

@@ -244,7 +244,8 @@ class Desk:
         with self._lock:
             job = next((one for one in self._line if not (short and one.long)), None)
             if job is None:
-                self._threads -= not short  # who gives way goes on
+                if not short:  # who gives way goes on
+                    self._threads -= 1
                 return None
             self._remove(job)
             self._working.append(job)
