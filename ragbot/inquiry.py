@@ -6,6 +6,7 @@ One look at a time; which looks are taken, and what is said when none answers, i
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from ragbot import phrases
@@ -18,6 +19,7 @@ from ragbot.generator import Generator, Reading, asked_for
 from ragbot.looks import Runs, weight
 from ragbot.retriever import Retriever
 from ragbot.text import across, detect_language, sentences, to_language
+from ragbot.tracing import note, span
 from ragbot.types import Hit, Language, Step, Watch
 
 # Log odds of an answer read again beside its sentence that no score outweighs: those of a short
@@ -60,6 +62,7 @@ class Inquiry:
     runs: Runs
     watch: Watch
 
+    @span("look")
     def read(self, look: Sequence[Hit]) -> Found:
         """What some passages, all in one language, answer, and how sure that is."""
         source = detect_language(look[0].text, self.language)
@@ -76,8 +79,7 @@ class Inquiry:
         share, places = copied(reading.sentence, evidence)
         quoted = [evidence[place] for place in sorted(places)][:_QUOTED]
         citer = self._citer(source, evidence)
-        written = [reading.answer[start:end] for start, end in sentences(reading.answer)]
-        proven = [found for one in written if (found := citer.prove(one, places))]
+        proven = _proven(citer, reading.answer, places)
         listed = self._listed(look)
         if listed:
             quoted, share, proven = listed, 1.0, []
@@ -101,6 +103,7 @@ class Inquiry:
             if not told and share >= _VERBATIM:  # the sentences that answer, as they stand
                 told = [_told(citer, "", [piece]) for piece in quoted]
         joined = (" " if self.language == "en" else "").join(told)
+        note({"ragbot.rank": look[0].rank, "ragbot.passages": len(look), "ragbot.confidence": sure})
         return Found(joined, sure, signals, citer, proven)
 
     def disagreement(self, found: Found) -> str:
@@ -158,6 +161,17 @@ class Inquiry:
     def _next_score(self, hit: Hit) -> float:
         """The score of the passage that ranks below one; its own where that is the last."""
         return next((one.score for one in self.hits if one.rank == hit.rank + 1), hit.score)
+
+
+@span("prove")
+def _proven(
+    citer: Citer, answer: str, places: AbstractSet[int]
+) -> list[tuple[str, Sequence[Evidence]]]:
+    """The sentences of an answer that something proves, and what does."""
+    written = [answer[start:end] for start, end in sentences(answer)]
+    proven = [found for one in written if (found := citer.prove(one, places))]
+    note({"ragbot.claims": len(written), "ragbot.proven": len(proven)})
+    return proven
 
 
 def _told(citer: Citer, claim: str, proof: Sequence[Evidence]) -> str:

@@ -14,7 +14,7 @@ import ragbot
 
 FLOORS = [
     {"types", "errors", "options", "layers"},
-    {"config", "e5", "store", "vectors", "records"},
+    {"config", "e5", "store", "vectors", "records", "tracing"},
     {"text", "fence", "packaged", "hub"},
     {"words"},
     {"evidence"},
@@ -57,6 +57,7 @@ HEAVY = [
     "openai",
     "fastapi",
     "uvicorn",
+    "opentelemetry",
 ]
 PACKAGE = Path(ragbot.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))

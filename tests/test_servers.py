@@ -122,8 +122,6 @@ def test_a_server_killed_in_mid_answer_is_stood_in_for(
         assert answer.result() == expected.result() and len(answer.result()) == 3000
     (said,) = [record.getMessage() for record in caplog.records]
     assert "broke off (the connection was lost)" in said and f"{second.url} stood in" in said
-    assert asked(engine, 'root ::= "abc"') == "abc"  # it rests: nobody finds it dead once more
-    assert len(caplog.records) == 1
     first.start()
     time.sleep(REST)
     second.kill()
@@ -166,6 +164,7 @@ class Scripted(ThreadingHTTPServer):
         self.text, self.status = text, status
         self.url = f"http://127.0.0.1:{self.server_port}/v1"
         self.prompts: list[Any] = []
+        self.heads: list[Any] = []
         self.gate = threading.Event()
         self.gate.set()
         self._connections: list[socket.socket] = []
@@ -198,6 +197,7 @@ class _Scribe(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.prompts.append(body["messages"])
+        self.server.heads.append(self.headers)
         self._begin("text/event-stream")
         if self.server.status != 200:
             return

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ragbot.engines.abilities import Abilities, grammar
 from ragbot.engines.base import TextStream, drain, plain
 from ragbot.errors import ModelError, ServerError
+from ragbot.tracing import headers, note
 from ragbot.types import Message, Token, Usage
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ class HttpEngine:
     """`model` as served at `base_url`. Raises ServerError when the server is away or breaks off,
     ModelError when it refuses."""
 
+    provider = "openai"  # whose API it speaks
+
     def __init__(
         self,
         model: str,
@@ -74,6 +77,7 @@ class HttpEngine:
         begun: Sequence[Message] = (),
     ) -> TextStream:
         request = self._request(messages, max_tokens, form)
+        note({"gen_ai.provider.name": self.provider, "server.address": self.base_url})
         return drain(partial(self._work, request, begun), cancel)
 
     def prefill(self, messages: Sequence[Message], cancel: threading.Event | None = None) -> bool:
@@ -105,6 +109,7 @@ class HttpEngine:
             "seed": 0,
             "logprobs": True,
             "top_logprobs": PROBABILITIES,
+            "extra_headers": headers(),
             "extra_body": grammar(form),
         }
 
@@ -163,10 +168,8 @@ class HttpEngine:
         try:
             yield
         except (openai.APITimeoutError, asyncio.TimeoutError) as error:
-            raise ServerError(
-                f"The server at {at} did not answer in time: see whether it is overloaded, then "
-                "ask again."
-            ) from error
+            remedy = "see whether it is overloaded, then ask again"
+            raise ServerError(f"The server at {at} did not answer in time: {remedy}.") from error
         except openai.APIConnectionError as error:
             raise ServerError(
                 f"No server answers at {at}: start it, or correct RAGBOT_BASE_URL."
@@ -209,6 +212,8 @@ class HttpEngine:
         yield
 
     def _client(self) -> AsyncOpenAI:
+        # The client looks at httpx where it is loaded, also half loaded by another thread.
+        import httpx  # noqa: F401
         import openai
 
         return openai.AsyncOpenAI(

@@ -55,6 +55,8 @@ class LlamaCppEngine(HttpEngine):
     before.
     """
 
+    provider = "llama.cpp"
+
     def __init__(self, path: Path, *, context: int, threads: int, folder: Path | None = None):
         import xllamacpp
 

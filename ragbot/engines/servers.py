@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from ragbot.engines.base import TextStream
 from ragbot.engines.http import HttpEngine, Limits
 from ragbot.errors import ModelError, ServerError
+from ragbot.tracing import note
 from ragbot.types import Message, Usage
 
 LIMITS = Limits(connect=3.0, first=30.0, further=15.0, retries=0)  # of each: another is waiting
@@ -71,6 +72,7 @@ class Servers:
                 continue
             for failure in failed.values():
                 _log.warning("%s The one at %s stood in.", failure, server.engine.base_url)
+            note({"ragbot.failed_servers": len(failed)})
             yield text
             return usage
         reasons = "; ".join(_clause(error) for error in failed.values())

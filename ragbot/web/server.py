@@ -22,6 +22,7 @@ from ragbot import console
 from ragbot.bot import RagBot
 from ragbot.config import Config
 from ragbot.errors import ConfigError
+from ragbot.tracing import TEXTS
 from ragbot.web.chores import Chores
 from ragbot.web.desk import Bounds
 from ragbot.web.feedback import Feedback
@@ -62,6 +63,8 @@ def serve(
     CorpusError, StoreError, ModelError.
     """
     known = tuple(map(_origin, options.origins))
+    if options.log_questions:
+        os.environ[TEXTS] = "true"
     with closing(listen(host, port)) as listener:
         rules = Rules(key=config.api_key, rate=options.rate, origins=known, local=_local(listener))
         with console.progress() as report:
