@@ -136,4 +136,6 @@ def _processor(exporter: str) -> SpanProcessor:
         )
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
+    # A collector that is away holds up the end of a command that long, not 10 seconds.
+    os.environ.setdefault("OTEL_EXPORTER_OTLP_TIMEOUT", "2")
     return BatchSpanProcessor(OTLPSpanExporter())

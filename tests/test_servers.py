@@ -21,6 +21,7 @@ import pytest
 
 from ragbot.bot import RagBot
 from ragbot.config import load_config
+from ragbot.doctor import examine
 from ragbot.engines import Engine, connect_engine, server_addresses, servers
 from ragbot.errors import ConfigError, ModelError
 from ragbot.index import Index
@@ -336,6 +337,15 @@ def test_no_server_at_all_is_a_mistake_that_can_be_mended(monkeypatch: pytest.Mo
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2 and done.stdout == "" and "Traceback" not in done.stderr
     assert done.stderr.startswith("ragbot: None of 2 servers") and done.stderr.count("\n") == 1
+
+
+def test_the_doctor_asks_each_server(scripted: Callable[..., Scripted]) -> None:
+    well, away = scripted(), closed()
+    config = load_config({"base_url": f"{well.url},{away}", "llm": "m"})
+    found = [one for one in examine(config) if one.subject == "generator"]
+    assert [bool(one.remedy) for one in found] == [False, True]
+    assert well.url in found[0].state and away in found[1].state
+    assert well.prompts == []
 
 
 # --- settings ------------------------------------------------------------------------------------

@@ -100,9 +100,9 @@ class Desk:
         return len(self._line)
 
     @property
-    def running(self) -> bool:
-        """Whether something is at work."""
-        return bool(self._working)
+    def running(self) -> int:
+        """How much is at work."""
+        return len(self._working)
 
     def ask(
         self,

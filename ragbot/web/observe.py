@@ -85,7 +85,7 @@ class Book:
         """Show a desk's queue among the figures."""
         waiting = Gauge("ragbot_queue_length", "Questions that wait", registry=self._registry)
         waiting.set_function(lambda: desk.waiting)
-        busy = Gauge("ragbot_busy", "Whether something is at work", registry=self._registry)
+        busy = Gauge("ragbot_busy", "Questions and other work under way", registry=self._registry)
         busy.set_function(lambda: desk.running)
 
     def client(self, name: str) -> str:
