@@ -92,7 +92,8 @@ def turn_on() -> None:
         raise ConfigError(
             'Traces need a library: pip install "ragbot[telemetry]", or set OTEL_SDK_DISABLED=true.'
         ) from error
-    os.environ.setdefault("OTEL_SERVICE_NAME", "ragbot")
+    if "service.name=" not in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", ""):
+        os.environ.setdefault("OTEL_SERVICE_NAME", "ragbot")
     provider = TracerProvider(resource=Resource.create())
     provider.add_span_processor(processor)
     trace.set_tracer_provider(provider)

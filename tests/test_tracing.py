@@ -243,6 +243,15 @@ def test_spans_reach_a_collector_before_the_end(collector: str) -> None:
     assert path == "/v1/traces" and b"outer" in body and b"inner" in body and b"ragbot" in body
 
 
+@pytest.mark.parametrize(
+    "env", [{"OTEL_SERVICE_NAME": "mine"}, {"OTEL_RESOURCE_ATTRIBUTES": "service.name=mine"}]
+)
+def test_a_name_of_its_own_is_kept(env: dict[str, str]) -> None:
+    done = traced(OTEL_TRACES_EXPORTER="console", **env)
+    told = json.loads(done.stderr.splitlines()[0])
+    assert told["resource"]["attributes"]["service.name"] == "mine"
+
+
 def test_the_system_can_be_kept_out() -> None:
     done = traced(OTEL_TRACES_EXPORTER="console", OTEL_SDK_DISABLED="true")
     assert (done.stdout, done.stderr) == ("answer\n", "")

@@ -26,8 +26,7 @@ T = TypeVar("T")
 
 PROBABILITIES = 12  # alternatives told for a token
 
-_POLL_SECONDS = 0.1
-_HEALTH_SECONDS = 2.0
+_POLL_SECONDS, _HEALTH_SECONDS = 0.1, 2.0
 _OPENING = 8  # tokens whose alternatives are kept: a label and what follows it
 _AT_FAULT = (400, 413, 422)  # statuses of a question that no other server would take, either
 _STREAMED = {"stream": True, "stream_options": {"include_usage": True}}
@@ -89,15 +88,17 @@ class HttpEngine:
         """
         return False
 
-    def check_health(self) -> None:
-        """Raise ServerError unless the server answers to its name within two seconds."""
+    def check_health(self, cancel: threading.Event | None = None) -> None:
+        """Raise ServerError unless the server is there within two seconds."""
         import openai
 
-        async def listed(client: AsyncOpenAI) -> None:
+        async def listed(client: AsyncOpenAI) -> Usage:
             with suppress(openai.NotFoundError):  # it is there, and tells nobody what it serves
                 await client.with_options(timeout=_HEALTH_SECONDS, max_retries=0).models.list()
+            return Usage()
 
-        self._run(listed)
+        for _ in drain(lambda emit, stop: self._run(listed, stop) or Usage(), cancel):
+            pass
 
     def _request(self, messages: Sequence[Message], max_tokens: int, form: str) -> dict[str, Any]:
         """What is asked of the server."""

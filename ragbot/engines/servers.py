@@ -65,7 +65,7 @@ class Servers:
         while server := self._chosen(failed):
             asked = server.engine.stream(messages, max_tokens=max_tokens, cancel=cancel, form=form)
             try:
-                with self._at_work(server):
+                with self._at_work(server, cancel):
                     text, usage = _whole(asked)
             except ServerError as error:
                 failed[server] = error
@@ -92,16 +92,19 @@ class Servers:
             return server
 
     @contextmanager
-    def _at_work(self, server: _Server) -> Iterator[None]:
+    def _at_work(self, server: _Server, cancel: threading.Event | None) -> Iterator[None]:
         """While a chosen server is asked, which is noted to have failed or to be well."""
         failures = server.failures
         try:
             if failures:
-                server.engine.check_health()
+                server.engine.check_health(cancel)
             yield
             failures = 0
         except ServerError:
             failures += 1
+            raise
+        except ModelError:  # the prompt is at fault
+            failures = 0
             raise
         finally:
             with self._lock:
