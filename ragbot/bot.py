@@ -24,6 +24,7 @@ from ragbot.looks import looks
 from ragbot.retriever import UNRELATED, Retriever
 from ragbot.streaming import AnswerStream
 from ragbot.text import across, detect_language, detect_script, fold
+from ragbot.tracing import note, note_texts, span
 from ragbot.types import Answer, Citation, Hit, Language, Message, Step, Timings, Watch
 from ragbot.workspace import (
     Report,
@@ -144,14 +145,25 @@ class RagBot:
             answer = _greeted(
                 question, _language(question, history, self.search(question, top_k=1))
             )
-            yield answer.text
-            return answer
+        else:  # a span must not be open while somebody else reads what is yielded
+            generator = Generator(self.engine, self._max_tokens, cancel)
+            answer = self._answered(question, history, generator, watch)
+        yield answer.text
+        return answer
+
+    @span("question")
+    def _answered(
+        self,
+        question: str,
+        history: tuple[Message, ...],
+        generator: Generator,
+        watch: Watch,
+    ) -> Answer:
         clock = _Clock()
         watch(Step("searching"))
-        generator = Generator(self.engine, self._max_tokens, cancel)
         retriever = self._renewed()
         queries = self._queries(question, history, generator)
-        hits = retriever.search(queries[0], limit=self._top_k, phrasings=queries[1:])
+        hits = _found(retriever, queries, self._top_k)
         language = _language(question, history, hits)
         retrieval_ms = clock.ms()
         inquiry = Inquiry(queries, language, hits, retriever, generator, watch)
@@ -164,22 +176,22 @@ class RagBot:
         text = best.text or phrases.ABSTENTION[language]
         text += inquiry.disagreement(best)
         text += "".join(phrases.RELATED[language].format(one.marker) for one in related)
-        ttft_ms = clock.ms()
-        yield text
-        return Answer(
+        answer = Answer(
             question=question,
             language=language,
             answer=text,
             abstained=not best.text,
             citations=tuple(best.citer.citations) if best.text and best.citer else (),
             passages=tuple(hits),
-            timings=Timings(retrieval_ms, ttft_ms, clock.ms(), *generator.written.tokens),
+            timings=Timings(retrieval_ms, clock.ms(), clock.ms(), *generator.written.tokens),
             confidence=round(best.probability, 3),
             related=related,
             queries=queries,
             signals=best.signals,
             raw=generator.written.text,
         )
+        _note(answer)
+        return answer
 
     def _queries(
         self, question: str, history: tuple[Message, ...], generator: Generator
@@ -200,6 +212,13 @@ class RagBot:
             return self.retriever
 
 
+@span("search")
+def _found(retriever: Retriever, queries: Sequence[str], limit: int) -> list[Hit]:
+    hits = retriever.search(queries[0], limit=limit, phrasings=queries[1:])
+    note({"ragbot.queries": len(queries), "ragbot.passages": len(hits)})
+    return hits
+
+
 def _related(retriever: Retriever, query: str, hits: Sequence[Hit]) -> tuple[Citation, ...]:
     """The sentence that comes nearest to a question that is not answered, if any comes near."""
     near = [hit for hit in hits if hit.score >= _NEAR]
@@ -218,6 +237,18 @@ def _greeted(question: str, language: Language) -> Answer:
         passages=(),
         timings=Timings(0.0, 0.0, 0.0),
     )
+
+
+def _note(answer: Answer) -> None:
+    note(
+        {
+            "ragbot.language": answer.language,
+            "ragbot.abstained": answer.abstained,
+            "ragbot.confidence": answer.confidence,
+            "ragbot.citations": len(answer.citations),
+        }
+    )
+    note_texts({"ragbot.question": answer.question, "ragbot.answer": answer.text})
 
 
 def _language(question: str, history: Sequence[Message], hits: Sequence[Hit]) -> Language:

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Optional
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from ragbot import tracing
 from ragbot.errors import RagbotError
 from ragbot.options import (
     CheckerOption,
@@ -44,6 +45,7 @@ from ragbot.options import (
     RetrievalOnlyOption,
     TopKOption,
     TypesOption,
+    listed,
 )
 
 INTERRUPTED = 130
@@ -243,7 +245,7 @@ def run(
     """
     from ragbot.evaluation import command
 
-    selection = command.Selection(_listed(types), _listed(langs), limit, seed)
+    selection = command.Selection(listed(types), listed(langs), limit, seed)
     conditions = command.Conditions(noise, remove_gold, also_removed)
     plan = command.Plan(
         questions,
@@ -274,10 +276,6 @@ def compare(
     command.show_comparison(a, b, html, as_json=json)
 
 
-def _listed(values: Optional[list[str]]) -> tuple[str, ...]:
-    return tuple(part.strip() for part in ",".join(values or ()).split(",") if part.strip())
-
-
 @app.command()
 def doctor(
     corpus: CorpusOption = None,
@@ -295,6 +293,7 @@ def doctor(
 def main() -> None:
     """Run the command line; a RagbotError becomes one sentence and exit code 2."""
     try:
+        tracing.turn_on()
         app()
     except RagbotError as error:
         typer.echo(f"ragbot: {error}", err=True)
@@ -311,4 +310,5 @@ def _leave_at_once() -> None:
     # Taking llama.cpp down in the middle of its work has crashed the process: nobody waits for it.
     sys.stdout.flush()
     sys.stderr.flush()
+    tracing.turn_off()
     os._exit(INTERRUPTED)

@@ -63,9 +63,17 @@ class Config(BaseSettings):
     )
     engine: EngineName = Field("auto", description="what runs the generator; auto goes by its name")
     base_url: str = Field(
-        "", description="address of an OpenAI-compatible server (.../v1); setting it chooses openai"
+        "",
+        description="addresses of OpenAI-compatible servers (.../v1), with commas between; setting"
+        " it chooses openai",
     )
-    llm_api_key: str = Field("", description="key for that server", repr=False)
+    llm_api_key: str = Field("", description="key for those servers", repr=False)
+    llm_timeout: float = Field(
+        0.0, ge=0, le=3600, description="seconds to a server's first word; 0: 300, of several 30"
+    )
+    parallel: int = Field(
+        0, ge=0, le=1024, description="questions at work at once; 0: one, or 4 for each server"
+    )
     api_key: str = Field(
         "", description="key that `ragbot serve` asks of its API's clients; none: none", repr=False
     )

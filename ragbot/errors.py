@@ -27,3 +27,7 @@ class UnreachableError(StoreError):
 
 class ModelError(RagbotError):
     """A model cannot be found, assembled, loaded or reached."""
+
+
+class ServerError(ModelError):
+    """A server that generates is away or did not finish: another may be asked instead."""

@@ -18,7 +18,8 @@ from ragbot.enumeration import asked_for
 from ragbot.evidence import content_words, coverage
 from ragbot.streaming import Written
 from ragbot.text import HAN, across, detect_language, fold, to_language
-from ragbot.types import Language, Message, Token
+from ragbot.tracing import note, span
+from ragbot.types import Language, Message, Token, Usage
 
 _UNLIKELY = -10.0  # the log probability of what is not among the likeliest tokens, or unknown
 _SHORT, _A_WORD = 80, 2  # tokens: a question, a yes or no
@@ -56,8 +57,9 @@ class Generator:
         plain = [to_language(text, "zh-Hans") for text in texts]
         messages = prompts.reading_messages(to_language(question, "zh-Hans"), plain, said)
         form = prompts.reading_form(said, asked_for(question).things)
-        return parsed(self._all(messages, self._max_tokens, form), self.written.opening)
+        return parsed(self._all(messages, self._max_tokens, form), self.written.last.opening)
 
+    @span("check")
     def check(self, sentence: str, question: str, answer: str, language: Language) -> float:
         """The log odds, from -10 to 10, that an answer from a sentence answers the question; all
         three are in `language`."""
@@ -65,18 +67,20 @@ class Generator:
         plain = [to_language(text, "zh-Hans") for text in (sentence, question, answer)]
         text = self._all(prompts.checking_messages(plain[0], plain[1], plain[2], said), _A_WORD)
         yes, no = prompts.YES[said], prompts.NO[said]
-        if not self.written.opening:  # an engine without probabilities: only what it says
+        if not self.written.last.opening:  # an engine without probabilities: only what it says
             return _SAID if text.strip().lower().startswith(yes) else 0.0
-        first = self.written.opening[0].likeliest
+        first = self.written.last.opening[0].likeliest
         odds = _likelihood(first, yes) - _likelihood(first, no)
         return max(_UNLIKELY, min(-_UNLIKELY, odds))
 
+    @span("translate question")
     def translated_question(self, question: str, language: Language) -> str:
         """A question in another language; empty when what was written is not in it."""
         messages = prompts.question_translation_messages(question, prompts.written(language))
         text = _first_line(self._all(messages, _SHORT))
         return "" if across(detect_language(text, language), language) else text
 
+    @span("rewrite question")
     def rewritten_question(
         self, question: str, history: Sequence[Message], language: Language
     ) -> str:
@@ -91,6 +95,7 @@ class Generator:
             return text
         return joined(question, history)
 
+    @span("retell")
     def retold(self, question: str, claim: str, language: Language) -> str:
         """A claim in the asker's language: as it is if it is in it already, all of it."""
         mixed = language == "en" and re.search(f"[{HAN}]", claim)
@@ -116,8 +121,25 @@ class Generator:
         return to_language(self._all(messages, self._max_tokens).strip(), language)
 
     def _all(self, messages: Sequence[Message], max_tokens: int, form: str = "") -> str:
-        reply = self._engine.stream(messages, max_tokens=max_tokens, cancel=self._cancel, form=form)
-        return "".join(self.written.kept(reply))
+        with span(f"chat {self._engine.name}", calls=True):
+            reply = self._engine.stream(
+                messages, max_tokens=max_tokens, cancel=self._cancel, form=form
+            )
+            text = "".join(self.written.kept(reply))
+            note(_called(self._engine.name, max_tokens, self.written.last))
+            return text
+
+
+def _called(model: str, max_tokens: int, used: Usage) -> dict[str, str | bool | int | float]:
+    """A call of a generator in OpenTelemetry's words."""
+    return {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.request.model": model,
+        "gen_ai.request.max_tokens": max_tokens,
+        "gen_ai.usage.input_tokens": used.prompt_tokens,
+        "gen_ai.usage.output_tokens": used.completion_tokens,
+        "gen_ai.usage.cache_read.input_tokens": used.reused_tokens,
+    }
 
 
 def joined(question: str, history: Sequence[Message]) -> str:

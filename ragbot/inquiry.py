@@ -6,6 +6,7 @@ One look at a time; which looks are taken, and what is said when none answers, i
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from ragbot import phrases
@@ -18,6 +19,7 @@ from ragbot.generator import Generator, Reading
 from ragbot.looks import Look, weight
 from ragbot.retriever import Retriever
 from ragbot.text import across, detect_language, sentences, to_language
+from ragbot.tracing import note, span
 from ragbot.types import Hit, Language, Step, Watch
 
 # Log odds of an answer read again beside its sentence that no score outweighs: those of a short
@@ -59,6 +61,7 @@ class Inquiry:
     generator: Generator
     watch: Watch
 
+    @span("look")
     def read(self, look: Look) -> Found:
         """What some sentences, all in one language, answer, and how sure that is."""
         passages, texts = look.passages, look.texts
@@ -74,7 +77,7 @@ class Inquiry:
         if share >= _VERBATIM and written and all(echoes(one, citer.question) for one in written):
             # The question once more: the sentence that was copied speaks for itself.
             written = [piece.text for piece in quoted]
-        proven = [found for one in written if (found := citer.prove(one, places))]
+        proven = _proven(citer, written, places)
         listed = self._listed(passages[0])
         if listed:
             quoted, share, proven = listed, 1.0, []
@@ -93,6 +96,7 @@ class Inquiry:
             if not told and share >= _VERBATIM:  # the sentences that answer, as they stand
                 told = [_told(citer, "", [piece]) for piece in quoted]
         joined = (" " if self.language == "en" else "").join(told)
+        note({"ragbot.passages": len(passages), "ragbot.confidence": sure})
         return Found(joined, sure, signals, citer, proven)
 
     def _signals(self, best: Hit, reading: Reading, source: Language) -> dict[str, float]:
@@ -164,6 +168,16 @@ class Inquiry:
 
 def _sentences(text: str) -> list[str]:
     return [text[start:end] for start, end in sentences(text)]
+
+
+@span("prove")
+def _proven(
+    citer: Citer, written: Sequence[str], places: AbstractSet[int]
+) -> list[tuple[str, Sequence[Evidence]]]:
+    """The sentences of an answer that something proves, and what does."""
+    proven = [found for one in written if (found := citer.prove(one, places))]
+    note({"ragbot.claims": len(written), "ragbot.proven": len(proven)})
+    return proven
 
 
 def _told(citer: Citer, claim: str, proof: Sequence[Evidence]) -> str:

@@ -101,3 +101,8 @@ FailUnderOption = Annotated[
     Optional[list[str]],
     typer.Option("--fail-under", help="METRIC=VALUE; exit code 1 below it. Repeatable."),
 ]
+
+
+def listed(values: Optional[list[str]]) -> tuple[str, ...]:
+    """What a repeatable flag was given, each time one or several with commas between."""
+    return tuple(part.strip() for part in ",".join(values or ()).split(",") if part.strip())

@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterator
 from typing import Generic, TypeVar
 
 from ragbot.engines import TextStream
-from ragbot.types import Answer, Token, Usage
+from ragbot.types import Answer, Usage
 
 T = TypeVar("T")
 
@@ -53,8 +53,8 @@ class Written:
     def __init__(self) -> None:
         self.text = ""
         self.tokens = (0, 0, 0)
-        self.opening: tuple[Token, ...] = ()
-        """The first tokens of the last reply."""
+        self.last = Usage()
+        """What the last reply took, and its first tokens."""
 
     def kept(self, reply: TextStream) -> Iterator[str]:
         """The pieces of a reply, which are kept; a reply that is left is told to stop."""
@@ -66,8 +66,7 @@ class Written:
                 yield piece
         finally:
             stream.close()
-        used = stream.result or Usage()
-        self.opening = used.opening
+        self.last = used = stream.result or Usage()
         self.tokens = (
             self.tokens[0] + used.prompt_tokens,
             self.tokens[1] + used.completion_tokens,

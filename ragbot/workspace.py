@@ -27,7 +27,7 @@ from ragbot.corpus import (
     read_or_skip,
 )
 from ragbot.encoder import Encoder, open_encoder
-from ragbot.engines import Engine, connect_engine, open_engine
+from ragbot.engines import Engine, connect_engine, open_engine, server_addresses
 from ragbot.errors import CorpusError, ModelError
 from ragbot.index import Index
 from ragbot.models import fingerprint, resolve_encoder, resolve_generator, resolve_reranker
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 Report = Callable[[str], Progress]
 """Given the name of a piece of long work, gives what to call with (done, total)."""
 
+_FOR_EACH_SERVER = 4  # questions: a server reads for one while it writes for others
 SPECIAL_TOKENS = 8  # what an encoder's prompt and its marks of beginning and end take, at most
 
 
@@ -76,8 +77,10 @@ def default_reranker(config: Config) -> Rerank | None:
 
 def default_engine(config: Config, report: Report = silent) -> Engine:
     """The generator that the settings name, loaded. Raises ModelError, ConfigError."""
-    if config.engine == "openai" or (config.engine == "auto" and config.base_url):
-        return connect_engine(config.llm, config.base_url, config.llm_api_key)
+    if is_served(config):
+        return connect_engine(
+            config.llm, config.base_url, config.llm_api_key, timeout=config.llm_timeout
+        )
     model = resolve_generator(config.llm, config.cache, report("Preparing the generator"))
     return open_engine(
         config.engine,
@@ -86,6 +89,17 @@ def default_engine(config: Config, report: Report = silent) -> Engine:
         threads=config.threads,
         folder=config.cache / "states",
     )
+
+
+def is_served(config: Config) -> bool:
+    """Whether the generator is a server's, not one in this process."""
+    return config.engine == "openai" or (config.engine == "auto" and bool(config.base_url))
+
+
+def questions_at_once(config: Config) -> int:
+    """How many questions may be at work: one where the cores do all of it. Raises ConfigError."""
+    served = len(server_addresses(config.base_url)) if is_served(config) else 0
+    return config.parallel or max(1, _FOR_EACH_SERVER * served)
 
 
 def index_store(config: Config, encoder: Encoder) -> IndexStore:

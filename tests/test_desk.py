@@ -19,6 +19,7 @@ from ragbot.engines.base import TextStream
 from ragbot.errors import ConfigError, ModelError, RagbotError
 from ragbot.types import Message
 from ragbot.web.desk import (
+    Bounds,
     BusyError,
     Desk,
     Event,
@@ -114,7 +115,7 @@ def test_a_bad_question_is_refused_before_it_is_queued(bot: RagBot, bad: str) ->
     desk = Desk(bot)
     with pytest.raises(ConfigError):
         desk.ask(bad, visitor="a")
-    assert (desk.waiting, desk.running) == (0, False)
+    assert (desk.waiting, desk.running) == (0, 0)
 
 
 def test_another_bot_and_a_history_reach_the_question(
@@ -151,7 +152,7 @@ def test_another_bot_and_a_history_reach_the_question(
 )
 def test_visitors_take_turns(bot: RagBot, engine: Clerk, arriving: str, served: str) -> None:
     async def story() -> None:
-        room = Room(Desk(bot, per_visitor=9))
+        room = Room(Desk(bot, Bounds(per_visitor=9)))
         engine.gate.clear()
         await room.ask(*arriving.split())
         engine.gate.set()
@@ -168,7 +169,7 @@ def test_the_places_told_are_those_in_which_they_are_served(
     luck = random.Random(seed)
 
     async def story() -> list[str]:
-        desk = Desk(bot, per_visitor=99)
+        desk = Desk(bot, Bounds(per_visitor=99))
         room = Room(desk)
         engine.gate.clear()
         await room.ask("z0")
@@ -191,9 +192,64 @@ def test_the_places_told_are_those_in_which_they_are_served(
     assert run(story()) == engine.asked
 
 
+@pytest.mark.parametrize("at_once", [2, 3, 8])
+def test_so_many_are_at_work_as_there_is_room_for(bot: RagBot, engine: Clerk, at_once: int) -> None:
+    """The others wait, in turns; whoever comes when there is room is told of no place."""
+
+    async def story() -> Room:
+        desk = Desk(bot, Bounds(at_once=at_once))
+        room = Room(desk)
+        engine.gate.clear()
+        await room.ask(*"a1 b1 a2 c1 d1 b2".split())
+        await until(lambda: len(engine.asked) == min(at_once, 6))
+        assert desk.waiting == max(0, 6 - at_once) and desk.running
+        engine.gate.set()
+        await room.finish()
+        await until(lambda: (desk.waiting, desk.running) == (0, 0))
+        await room.ask("e1")  # all threads are gone, one comes anew
+        await room.finish()
+        return room
+
+    room = run(story())
+    assert sorted(engine.asked) == ["a1", "a2", "b1", "b2", "c1", "d1", "e1"]
+    waited = [name for name in room.told if any(isinstance(e, Waiting) for e in room.told[name])]
+    assert waited == {2: ["a2", "c1", "d1", "b2"], 3: ["c1", "d1", "b2"], 8: []}[at_once]
+    answers = [told[-1].answer for told in room.told.values() if isinstance(told[-1], Finished)]
+    assert len(answers) == 7 and len({answer.text for answer in answers}) == 1
+
+
+def test_long_work_beside_questions_gives_way_only_when_there_is_no_room(
+    bot: RagBot, engine: Clerk
+) -> None:
+    async def story() -> None:
+        desk = Desk(bot, Bounds(at_once=2))
+        done = threading.Event()
+
+        def job(cancel: threading.Event) -> int:
+            while not done.wait(0.002):
+                desk.give_way()
+            return 7
+
+        task = asyncio.create_task(desk.work("", job))
+        await until(lambda: desk.running)
+        engine.gate.clear()
+        room = Room(desk)
+        await room.ask("a1", "b1", "c1")  # beside it, in between, and waiting
+        await until(lambda: len(engine.asked) == 2)
+        assert desk.waiting == 1
+        engine.gate.set()
+        await room.finish()
+        done.set()
+        assert await task == 7
+        await until(lambda: not desk.running)
+
+    run(story())
+    assert sorted(engine.asked) == ["a1", "b1", "c1"]
+
+
 def test_nobody_waits_for_a_visitor_who_asks_without_end(bot: RagBot, engine: Clerk) -> None:
     async def story() -> list[int]:
-        room = Room(Desk(bot, per_visitor=99))
+        room = Room(Desk(bot, Bounds(per_visitor=99)))
         engine.gate.clear()
         await room.ask(*(f"a{number}" for number in range(12)), "b1")
         places = [room.place("b1")]
@@ -255,7 +311,7 @@ def test_who_leaves_is_gone_at_once(bot: RagBot, engine: Clerk, how: str, when: 
 
 def test_leaving_stops_all_of_a_visitor_and_nothing_of_others(bot: RagBot, engine: Clerk) -> None:
     async def story() -> Room:
-        desk = Desk(bot, per_visitor=3)
+        desk = Desk(bot, Bounds(per_visitor=3))
         room = Room(desk)
         engine.gate.clear()
         await room.ask("a1", "b1", "a2", "a3", "b2")
@@ -277,7 +333,7 @@ def test_an_iterator_that_is_never_read_takes_no_place(bot: RagBot) -> None:
     async def story() -> None:
         desk = Desk(bot)
         events = desk.ask(question("a1"), visitor="a")
-        assert (desk.waiting, desk.running) == (0, False)
+        assert (desk.waiting, desk.running) == (0, 0)
         await events.aclose()
 
     run(story())
@@ -320,7 +376,7 @@ def test_the_failure_of_one_stays_his(bot: RagBot, engine: Clerk, error: Excepti
 )
 def test_there_is_only_so_much_room(bot: RagBot, engine: Clerk, asking: str, reason: str) -> None:
     async def story() -> str:
-        room = Room(Desk(bot, room=3, per_visitor=2))
+        room = Room(Desk(bot, Bounds(room=3, per_visitor=2)))
         engine.gate.clear()
         *earlier, last = asking.split()
         await room.ask(*earlier, last)
@@ -338,7 +394,7 @@ def test_there_is_only_so_much_room(bot: RagBot, engine: Clerk, asking: str, rea
 
 def test_who_stops_may_ask_again_at_once(bot: RagBot, engine: Clerk) -> None:
     async def story() -> None:
-        room = Room(Desk(bot, per_visitor=1))
+        room = Room(Desk(bot, Bounds(per_visitor=1)))
         engine.gate.clear()
         for number in range(5):
             await room.ask(f"a{number}")
@@ -359,7 +415,7 @@ def test_time_is_up(
     bot: RagBot, engine: Clerk, given: dict[str, float], late: str, reason: str
 ) -> None:
     async def story() -> None:
-        desk = Desk(bot, **given)  # type: ignore[arg-type]
+        desk = Desk(bot, Bounds(**given))  # type: ignore[arg-type]
         room = Room(desk)
         engine.gate.clear()
         await room.ask("a1", "b1")
@@ -370,7 +426,7 @@ def test_time_is_up(
             await until(lambda: engine.asked == ["a1", "b1"])
         engine.gate.set()
         await room.finish()
-        await until(lambda: (desk.waiting, desk.running) == (0, False))
+        await until(lambda: (desk.waiting, desk.running) == (0, 0))
 
     run(story())
     assert engine.left == (["a1"] if reason == "work" else [])
@@ -379,7 +435,7 @@ def test_time_is_up(
 def test_time_is_up_for_who_does_not_read_either(bot: RagBot, engine: Clerk) -> None:
     async def story() -> None:
         engine.gate.clear()
-        slow = Desk(bot, limit=0.05).ask(question("a1"), visitor="a")
+        slow = Desk(bot, Bounds(limit=0.05)).ask(question("a1"), visitor="a")
         await slow.__anext__()
         await until(lambda: engine.left == ["a1"])
         with pytest.raises(LateError):
@@ -516,7 +572,7 @@ def test_work_that_gave_way_is_still_its_visitors(bot: RagBot, engine: Clerk) ->
 
 
 def test_one_desk_serves_several_loops_at_once(bot: RagBot, engine: Clerk) -> None:
-    desk = Desk(bot, per_visitor=9)
+    desk = Desk(bot, Bounds(per_visitor=9))
     finished: list[str] = []
 
     def visit(letter: str) -> None:
@@ -559,7 +615,7 @@ def test_a_loop_that_was_closed_under_a_question_stops_it(bot: RagBot, engine: C
 @pytest.mark.parametrize("seed", range(4))
 def test_nothing_is_left_behind(bot: RagBot, engine: Clerk, seed: int) -> None:
     luck = random.Random(seed)
-    desk = Desk(bot, room=200, per_visitor=50)
+    desk = Desk(bot, Bounds(room=200, per_visitor=50))
     engines = set(threading.enumerate())
 
     async def visit(number: int, leaves_after: int | None) -> str:
@@ -594,7 +650,7 @@ def test_nothing_is_left_behind(bot: RagBot, engine: Clerk, seed: int) -> None:
         await until(lambda: not desk.running)
         gc.collect()
         await until(lambda: asyncio.all_tasks() == before)
-        assert (desk.waiting, desk.running) == (0, False)
+        assert (desk.waiting, desk.running) == (0, 0)
 
     run(story())
     end = time.monotonic() + SOON

@@ -20,10 +20,10 @@ import pytest
 from ragbot.config import load_config
 from ragbot.engines import Engine, connect_engine, open_engine
 from ragbot.engines.base import drain
-from ragbot.engines.http import HttpEngine
-from ragbot.engines.llamacpp import _PROBABILITIES, _SLOTS, LlamaCppEngine
+from ragbot.engines.http import PROBABILITIES, HttpEngine
+from ragbot.engines.llamacpp import _SLOTS, LlamaCppEngine
 from ragbot.engines.states import States
-from ragbot.errors import ConfigError, ModelError
+from ragbot.errors import ConfigError, ModelError, ServerError
 from ragbot.models import resolve_generator
 from ragbot.prompts import ANSWER, SENTENCE, Written, reading_form
 from ragbot.types import Message, Token, Usage
@@ -93,6 +93,7 @@ def probabilities(*likeliest: tuple[str, float]) -> object:
 class Handler(BaseHTTPRequestHandler):
     left = threading.Event()
     asked: ClassVar[list[dict[str, Any]]] = []
+    refuses: ClassVar[dict[str, str]] = {}  # of what "strict" knows nothing, and what it says
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -101,10 +102,13 @@ class Handler(BaseHTTPRequestHandler):
         if not body.get("stream"):
             self.reply(model)
             return
-        if model.isdigit():
-            self.send_response(int(model))
+        refused = next((said for name, said in Handler.refuses.items() if name in body), "")
+        if model.isdigit() or (model == "strict" and refused):
+            self.send_response(int(model) if model.isdigit() else 400)
             self.end_headers()
-            self.wfile.write(b'{"error": {"message": "no\\nsuch thing"}}')
+            self.wfile.write(
+                json.dumps({"error": {"message": refused or "no\nsuch thing"}}).encode()
+            )
             return
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
@@ -121,6 +125,8 @@ class Handler(BaseHTTPRequestHandler):
                 return
             if model == "likely":
                 self.send("四", probabilities(("四", -0.1), ("无", -2.5)))
+            if model != "cut":
+                self.send("", end="abort" if model == "abort" else "stop")
             self.wfile.write(b"data: [DONE]\n\n")
         except OSError:
             Handler.left.set()
@@ -141,8 +147,8 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
 
-    def send(self, word: str, probabilities: object = None) -> None:
-        choice = {"index": 0, "delta": {"content": word}, "finish_reason": None}
+    def send(self, word: str, probabilities: object = None, end: str | None = None) -> None:
+        choice = {"index": 0, "delta": {"content": word}, "finish_reason": end}
         chunk = {
             "id": "1",
             "object": "chat.completion.chunk",
@@ -183,12 +189,60 @@ def test_a_servers_first_tokens_come_with_their_rivals(server: str) -> None:
     assert whole(HttpEngine("m", f"{server}/good"), ASK)[1].opening == ()
 
 
-def test_a_server_is_asked_for_no_grammar_which_it_may_not_know(server: str) -> None:
-    engine = HttpEngine("m", f"{server}/good")
-    assert "".join(engine.stream(ASK, max_tokens=9, form="root ::= [0-9]")) == "一二三"
+def test_a_server_is_asked_for_a_grammar_by_either_name(server: str) -> None:
+    form = "root ::= [0-9]"
+    assert "".join(HttpEngine("m", f"{server}/good").stream(ASK, max_tokens=9, form=form))
     asked = Handler.asked[-1]
     assert (asked["max_tokens"], asked["temperature"], asked["model"]) == (9, 0, "m")
-    assert not {"grammar", "id_slot", "cache_prompt"} & set(asked)
+    assert asked["grammar"] == form and asked["structured_outputs"] == {"grammar": form}
+    assert asked["logprobs"] and not {"id_slot", "cache_prompt"} & set(asked)
+
+
+REFUSALS = [
+    ("structured_outputs", "Extra inputs are not permitted: structured_outputs", []),
+    ("grammar", "Unrecognized request argument supplied: grammar", ["grammar"]),
+    ("top_logprobs", "Unknown parameter: 'top_logprobs'.", ["grammar", "logprobs"]),
+    (
+        "stream_options",
+        "stream_options is not supported",
+        ["grammar", "logprobs", "stream_options"],
+    ),
+]
+
+
+def test_what_a_server_refuses_is_left_out_and_said_once(
+    server: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One that refuses one more of what it may lack at each step, as it is asked by name."""
+    Handler.refuses = {name: said for name, said, _ in REFUSALS}
+    engine = HttpEngine("m", f"{server}/strict")
+    for _ in range(2):
+        asked = len(Handler.asked)
+        text, usage = whole(engine, ASK, form='root ::= "一" [0-9]')
+        assert text == "一二三" and usage.opening == ()
+    assert len(Handler.asked) == asked + 1, "what was refused is asked for no more"
+    said = [record.getMessage() for record in caplog.records]
+    assert [re.findall("refuses (.*?):", line) for line in said] == [
+        ["grammar"], ["logprobs"], ["stream_options"]
+    ]  # fmt: skip
+    assert all(f"{server}/strict" in line for line in said)
+
+
+def test_what_a_server_ignores_is_said_once(server: str, caplog: pytest.LogCaptureFixture) -> None:
+    engine = HttpEngine("m", f"{server}/good")
+    for _ in range(2):
+        whole(engine, ASK, form='root ::= "句子：" [^\\n]+')
+    said = [record.getMessage() for record in caplog.records]
+    assert [re.findall("ignores (.*?):", line) for line in said] == [["grammar"], ["logprobs"]]
+    caplog.clear()
+    whole(HttpEngine("m", f"{server}/likely"), ASK, form='root ::= ("一" [^\\n]+)')
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("model", ["cut", "abort"])
+def test_a_reply_without_an_end_does_not_pass_for_whole(server: str, model: str) -> None:
+    with pytest.raises(ServerError, match="broke off"):
+        whole(HttpEngine("m", f"{server}/{model}"), ASK)
 
 
 @pytest.mark.parametrize(
@@ -342,7 +396,7 @@ def test_first_tokens_come_with_their_rivals(toy: Path) -> None:
     text, usage = whole(engine, kind(1, "ab"), 20)
     assert usage.completion_tokens <= 20 and len(usage.opening) <= 8
     for token in usage.opening:
-        assert token.text in token.likeliest and len(token.likeliest) <= _PROBABILITIES
+        assert token.text in token.likeliest and len(token.likeliest) <= PROBABILITIES
         assert all(likelihood <= 0 for likelihood in token.likeliest.values())
     assert text
 

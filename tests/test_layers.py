@@ -14,7 +14,7 @@ import ragbot
 
 FLOORS = [
     {"types", "errors", "options", "layers", "address"},
-    {"config", "e5", "store", "vectors", "records"},
+    {"config", "e5", "store", "vectors", "records", "tracing"},
     {"text", "fence", "packaged", "hub"},
     {"words"},
     {"evidence"},
@@ -61,6 +61,7 @@ HEAVY = [
     "pymilvus",
     "uvicorn",
     "ray",
+    "opentelemetry",
 ]
 PACKAGE = Path(ragbot.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -37,7 +37,6 @@ _POLL_SECONDS = 0.1
 
 # How many prompts are in work at once; the model's threads are the same for all of them.
 _SLOTS = 3
-_PROBABILITIES = 12  # alternatives told for a token
 
 # Stands for what is asked while only the beginning is read. No prompt's last message starts so.
 _NOTHING = "\u2400"
@@ -53,6 +52,8 @@ class LlamaCppEngine(HttpEngine):
     each prompt starts from there. So a prompt is always cut into the same batches, which round
     alike: the same messages give the same text, whatever was asked before.
     """
+
+    provider = "llama.cpp"
 
     def __init__(self, path: Path, *, context: int, threads: int, folder: Path | None = None):
         import xllamacpp
@@ -88,11 +89,7 @@ class LlamaCppEngine(HttpEngine):
     def _request(self, messages: Sequence[Message], max_tokens: int, form: str) -> dict[str, Any]:
         request = super()._request(messages, max_tokens, form)
         extra: dict[str, Any] = {"grammar": form} if form else {}
-        return request | {
-            "logprobs": True,
-            "top_logprobs": _PROBABILITIES,
-            "extra_body": extra | {"cache_prompt": True},
-        }
+        return request | {"extra_body": extra | {"cache_prompt": True}}
 
     @contextmanager
     def _slot(self, request: dict[str, Any]) -> Iterator[int]:

@@ -1,8 +1,8 @@
-"""The desk in front of the one generator: who is next, and what each one is told meanwhile.
+"""The desk in front of the generator: who is next, and what each one is told meanwhile.
 
-Questions, and other heavy work, are done one at a time, on one thread that lives only while there
-is something to do. Visitors take turns, each one's questions in order. How an answer comes about is
-the bot's business.
+Questions, and other heavy work, are done one at a time, or so many at a time as there are servers
+for, on threads that live only while there is something to do. Visitors take turns, each one's
+questions in order. How an answer comes about is the bot's business.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict, deque
 from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Literal, TypeVar
 
@@ -20,6 +21,7 @@ from ragbot.types import Message
 from ragbot.web.job import Event, Finished, Job, Said, Tell, Waiting, Working
 
 __all__ = [
+    "Bounds",
     "BusyError",
     "Desk",
     "Event",
@@ -65,40 +67,42 @@ class LeftError(RagbotError):
         super().__init__("The work was stopped, since its visitor left: begin it anew.")
 
 
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """At most `room` wait, `per_visitor` of them (what is at work counts, too) for one visitor, and
+    `at_once` are at work; after `patience` seconds in the queue or `limit` at work a question is
+    given up."""
+
+    room: int = 64
+    per_visitor: int = 2
+    patience: float = 300.0
+    limit: float = 180.0
+    at_once: int = 1
+
+
+USUAL = Bounds()
+
+
 class Desk:
-    """Lets questions to `bot` in, one at a time; may be used from several threads and loops.
+    """Lets questions to `bot` in, within bounds; may be used from several threads and loops."""
 
-    At most `room` wait, `per_visitor` of them (what is at work counts, too) for one visitor; after
-    `patience` seconds in the queue or `limit` at work a question is given up.
-    """
-
-    def __init__(
-        self,
-        bot: RagBot,
-        *,
-        room: int = 64,
-        per_visitor: int = 2,
-        patience: float = 300.0,
-        limit: float = 180.0,
-    ):
-        self._bot = bot
-        self._room, self._per_visitor = room, per_visitor
-        self._patience, self._limit = patience, limit
+    def __init__(self, bot: RagBot, bounds: Bounds = USUAL):
+        self._bot, self._bounds = bot, bounds
         self._lock = threading.Lock()
         self._queues: OrderedDict[str, deque[Job]] = OrderedDict()  # by visitor, in turn
         self._line: tuple[Job, ...] = ()  # all who wait, in the order in which they come next
-        self._working: list[Job] = []  # the last one runs, the one before gave way to it
-        self._open = False  # whether the thread is there
+        self._working: list[Job] = []  # of one thread the last one runs, others gave way to it
+        self._threads = 0
 
     @property
     def waiting(self) -> int:
-        """How many wait, the one at work not counted."""
+        """How many wait, those at work not counted."""
         return len(self._line)
 
     @property
-    def running(self) -> bool:
-        """Whether something is at work."""
-        return bool(self._working)
+    def running(self) -> int:
+        """How much is at work."""
+        return len(self._working)
 
     def ask(
         self,
@@ -128,12 +132,12 @@ class Desk:
                 tell(Said(piece))
             tell(Finished(stream.answer))
 
-        return self._events(Job(visitor, answer, self._limit))
+        return self._events(Job(visitor, answer, self._bounds.limit))
 
     async def work(
         self, visitor: str, job: Callable[[threading.Event], T], *, limit: float = 900.0
     ) -> T:
-        """What a long job gives, done in the same turns, on the same thread.
+        """What a long job gives, done in the same turns, on the same threads.
 
         The job has to look at the event it is given, set when the visitor leaves or time is up, and
         to call `give_way` now and then. Raises BusyError, LateError, LeftError, and what it raises.
@@ -153,7 +157,7 @@ class Desk:
 
     def give_way(self) -> None:
         """To be called by long work, on its own thread: answers the next question in between."""
-        if self._working and self._working[-1].thread == threading.get_ident():
+        if any(job.thread == threading.get_ident() for job in tuple(self._working)):
             job = self._take(short=True)
             if job is not None:
                 self._do(job)
@@ -169,7 +173,7 @@ class Desk:
     # --- the readers' side, on their event loops ---------------------------------------------
 
     async def _events(self, job: Job) -> AsyncGenerator[Event, None]:
-        job.attend(self._patience, self._expire)
+        job.attend(self._bounds.patience, self._expire)
         try:
             self._enter(job)
             while (event := await job.next_event()) is not None:
@@ -181,21 +185,23 @@ class Desk:
     def _enter(self, job: Job) -> None:
         with self._lock:
             here = [one for one in (*self._line, *self._working) if not one.cancel.is_set()]
-            if sum(one.visitor == job.visitor for one in here) >= self._per_visitor:
+            if sum(one.visitor == job.visitor for one in here) >= self._bounds.per_visitor:
                 raise BusyError("yours")
-            if len(self._line) >= self._room:
+            if len(self._line) >= self._bounds.room:
                 raise BusyError("full")
-            self._queues.setdefault(job.visitor, deque()).append(job)
-            if self._open:
+            if self._threads == self._bounds.at_once:
+                self._queues.setdefault(job.visitor, deque()).append(job)
                 self._arrange()
                 return
-            self._line = (job,)  # no position is told: its turn is now
-            self._open = True
-        threading.Thread(target=self._serve, daemon=True, name="ragbot-desk").start()
+            self._threads += 1
+            self._working.append(job)  # no position is told: its turn is now
+        threading.Thread(target=self._serve, args=(job,), daemon=True, name="ragbot-desk").start()
 
     def _expire(self, job: Job) -> None:
         at_work = job.thread is not None
-        job.put(LateError("work", job.limit) if at_work else LateError("queue", self._patience))
+        job.put(
+            LateError("work", job.limit) if at_work else LateError("queue", self._bounds.patience)
+        )
         self._drop(job)
 
     def _drop(self, job: Job) -> None:
@@ -226,17 +232,20 @@ class Desk:
         if not queue:
             del self._queues[job.visitor]
 
-    # --- the worker's side, on its thread ----------------------------------------------------
+    # --- the workers' side, on their threads -------------------------------------------------
 
-    def _serve(self) -> None:
-        while (job := self._take()) is not None:
+    def _serve(self, first: Job) -> None:
+        job: Job | None = first
+        while job is not None:
             self._do(job)
+            job = self._take()
 
     def _take(self, *, short: bool = False) -> Job | None:
         with self._lock:
             job = next((one for one in self._line if not (short and one.long)), None)
             if job is None:
-                self._open = short  # who gives way goes on
+                if not short:  # who gives way goes on
+                    self._threads -= 1
                 return None
             self._remove(job)
             self._working.append(job)

@@ -25,7 +25,7 @@ from starlette.types import Message as Sent
 from ragbot.bot import RagBot
 from ragbot.types import Answer, Message
 from ragbot.web.api.wire import BUG, respond
-from ragbot.web.desk import Desk, Event, Finished, Said, Waiting
+from ragbot.web.desk import USUAL, Bounds, Desk, Event, Finished, Said, Waiting
 
 log = logging.getLogger("ragbot.web")
 
@@ -85,7 +85,7 @@ class Book:
         """Show a desk's queue among the figures."""
         waiting = Gauge("ragbot_queue_length", "Questions that wait", registry=self._registry)
         waiting.set_function(lambda: desk.waiting)
-        busy = Gauge("ragbot_busy", "Whether something is at work", registry=self._registry)
+        busy = Gauge("ragbot_busy", "Questions and other work under way", registry=self._registry)
         busy.set_function(lambda: desk.running)
 
     def client(self, name: str) -> str:
@@ -173,16 +173,8 @@ class Book:
 class WatchedDesk(Desk):
     """A desk that writes down what becomes of its questions."""
 
-    def __init__(
-        self,
-        bot: RagBot,
-        book: Book,
-        *,
-        room: int = 64,
-        patience: float = 300.0,
-        limit: float = 180.0,
-    ):
-        super().__init__(bot, room=room, patience=patience, limit=limit)
+    def __init__(self, bot: RagBot, book: Book, bounds: Bounds = USUAL):
+        super().__init__(bot, bounds)
         self._book = book
         book.follow(self)
 

@@ -22,7 +22,9 @@ from ragbot import console
 from ragbot.bot import RagBot
 from ragbot.config import Config
 from ragbot.errors import ConfigError
+from ragbot.tracing import TEXTS
 from ragbot.web.chores import Chores
+from ragbot.web.desk import Bounds
 from ragbot.web.feedback import Feedback
 from ragbot.web.guard import Rules
 from ragbot.web.observe import Book, WatchedDesk, log_as_json
@@ -30,7 +32,7 @@ from ragbot.web.own.claim import claimed, vacate
 from ragbot.web.own.uploads import Uploads
 from ragbot.web.page.layout import build_page, mount_page
 from ragbot.web.site import build_site, page_host
-from ragbot.workspace import index_store
+from ragbot.workspace import index_store, questions_at_once
 
 _PORTS = 65535
 _ORIGIN = re.compile(r"https?://([\w.-]+|\[[\da-f:.]+\])(:\d+)?")
@@ -61,6 +63,8 @@ def serve(
     CorpusError, StoreError, ModelError.
     """
     known = tuple(map(_origin, options.origins))
+    if options.log_questions:
+        os.environ[TEXTS] = "true"
     with closing(listen(host, port)) as listener:
         rules = Rules(key=config.api_key, rate=options.rate, origins=known, local=_local(listener))
         with console.progress() as report:
@@ -76,7 +80,7 @@ def _site(bot: RagBot, config: Config, book: Book, rules: Rules) -> Iterator[ASG
     """The site over a bot; visitors' files go with it."""
     with _incoming(config.cache):
         folder = index_store(config, bot.retriever.encoder).folder
-        desk = WatchedDesk(bot, book)
+        desk = WatchedDesk(bot, book, Bounds(at_once=questions_at_once(config)))
         with closing(Uploads(bot, config.cache / "uploads")) as uploads:
             chores = Chores(bot, desk, uploads, folder)
             blocks = build_page(desk, bot, uploads, Feedback(folder / FEEDBACK), chores.starts)

@@ -80,9 +80,10 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("content-type", "text/event-stream")
         self.send_header("transfer-encoding", "chunked")
         self.end_headers()
-        for word in ["one ", "two "] if sys.argv[2] == "well" else ["one "]:
+        for word in ["one ", "two ", ""] if sys.argv[2] == "well" else ["one "]:
+            choice = {"index": 0, "delta": {"content": word}, "finish_reason": None if word else "stop"}
             part = {"id": "1", "object": "chat.completion.chunk", "created": 1, "model": "m",
-                    "choices": [{"index": 0, "delta": {"content": word}}]}
+                    "choices": [choice]}
             self.put(f"data: {json.dumps(part)}\\n\\n".encode())
         if sys.argv[2] != "well":
             import os, signal
