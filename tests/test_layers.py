@@ -14,7 +14,7 @@ import ragbot
 
 FLOORS = [
     {"types", "errors", "options", "layers"},
-    {"config", "e5", "store", "vectors", "records"},
+    {"config", "database", "e5", "store", "vectors", "records"},
     {"text", "fence", "packaged", "hub"},
     {"words"},
     {"evidence"},
@@ -57,6 +57,7 @@ HEAVY = [
     "openai",
     "fastapi",
     "uvicorn",
+    "sqlalchemy",
 ]
 PACKAGE = Path(ragbot.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
