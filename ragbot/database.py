@@ -38,6 +38,11 @@ class Database:
     def __str__(self) -> str:
         return str(self.file or self.url.render_as_string(hide_password=True))
 
+    @property
+    def name(self) -> str:
+        """What it is called, wherever it is."""
+        return Path(self.url.database or "").name
+
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A connection. Raises SQLAlchemyError."""
@@ -87,8 +92,8 @@ def make_alone(connection: Connection) -> None:
 
 def upsert(connection: Connection, table: Table, row: Mapping[str, Any]) -> None:
     """Insert a row, in place of one that has the same primary key."""
-    insert = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}[connection.dialect.name]
-    statement = insert(table).values(row)
+    named: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+    statement = named[connection.dialect.name](table).values(row)
     keys = [column.name for column in table.primary_key]
     connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=dict(row)))
 
@@ -129,9 +134,7 @@ def _engine(url: URL) -> Engine:
     if not sqlite_file and "connect_timeout" not in url.query:
         arguments = {"connect_timeout": _WAIT}
     try:
-        return create_engine(
-            url, poolclass=NullPool, connect_args=arguments, hide_parameters=True
-        )
+        return create_engine(url, poolclass=NullPool, connect_args=arguments, hide_parameters=True)
     except ModuleNotFoundError as error:
         raise ConfigError(
             f'PostgreSQL needs {error.name}: pip install "ragbot[postgres]".'

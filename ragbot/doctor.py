@@ -33,7 +33,9 @@ _LIBRARIES = (
     "jieba",
     "xllamacpp",
     "gradio",
+    "sqlalchemy",
 )
+_SECRET = ("llm_api_key", "api_key", "database")  # whose URL may hold a password
 _ROOM = 3 << 30  # bytes: both packaged models, assembled, and an index
 
 
@@ -51,7 +53,7 @@ def examine(config: Config) -> Iterator[Finding]:
     for name in Config.model_fields:
         value = getattr(config, name)
         origin = "" if name in config.model_fields_set else " (default)"
-        shown = "set" if name.endswith("api_key") and value else value
+        shown = "set" if name in _SECRET and value else value
         yield Finding(f"setting {name}", f"{shown}{origin}")
     yield Finding("settings file", f"{CONFIG_FILE} {'read' if CONFIG_FILE.exists() else 'absent'}")
     yield from _machine(config)

@@ -110,13 +110,21 @@ class Selection:
     seed: int = 0
 
 
-def load_questions(source: Path | str) -> list[Question]:
+def source(named: Path | str) -> Path | Database:
+    """Where a question set lies: a file, or ratings in a file or at a URL. Raises ConfigError."""
+    if "://" in str(named):
+        return Database(str(named))
+    path = Path(named)
+    return Database(path) if path.suffix.lower() in SUFFIXES else path
+
+
+def load_questions(named: Path | str) -> list[Question]:
     """The questions of a file, whose form its name tells: .csv, .txt (a bare list), JSON Lines, or
     .sqlite, the ratings that `ragbot serve` keeps; or of the database with such ratings at a URL.
 
     Raises ConfigError, which names the line and what is wrong.
     """
-    place = _opened(source)
+    place = source(named)
     questions: dict[str, Question] = {}
     for number, row, kind in _rows(place):
         question = _question(place, number, row, kind)
@@ -159,25 +167,22 @@ def select(questions: Sequence[Question], wanted: Selection) -> list[Question]:
 Rows = Iterator[tuple[int, object]]
 
 
-def _opened(source: Path | str) -> Path | Database:
-    rated = isinstance(source, str) or source.suffix.lower() in SUFFIXES
-    return Database(source) if rated else Path(source)
-
-
-def _rows(source: Path | Database) -> Iterator[tuple[int, object, type[Question]]]:
+def _rows(place: Path | Database) -> Iterator[tuple[int, object, type[Question]]]:
     try:
-        if isinstance(source, Database):
-            if source.file:
-                source.file.open("rb").close()  # what is missing is told as of any file
-            yield from ((number, row, RatedQuestion) for number, row in rated_rows(source))
+        if isinstance(place, Database):
+            if place.file:
+                place.file.open("rb").close()  # what is missing is told as of any file
+            yield from ((number, row, RatedQuestion) for number, row in rated_rows(place))
             return
-        text = source.read_text(encoding="utf-8-sig")
+        text = place.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise ConfigError(f"The questions {source} cannot be read: {error.strerror}.") from error
+        raise ConfigError(f"The questions {place} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"The questions {source} are not UTF-8 text: save them as that.") from error
-    read = {".csv": _csv_rows, ".txt": _bare_rows}.get(source.suffix.lower(), _json_rows)
-    yield from ((number, row, Question) for number, row in read(source, text))
+        raise ConfigError(
+            f"The questions {place} are not UTF-8 text: save them as that."
+        ) from error
+    read = {".csv": _csv_rows, ".txt": _bare_rows}.get(place.suffix.lower(), _json_rows)
+    yield from ((number, row, Question) for number, row in read(place, text))
 
 
 def _json_rows(path: Path, text: str) -> Rows:

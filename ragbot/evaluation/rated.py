@@ -113,9 +113,9 @@ def rated_rows(database: Database) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
         with database.reading() as connection:
             _require_readable(form(connection), database)
-            rows = connection.execute(wanted).mappings().all()
+            rows = connection.execute(wanted).all()
         for number, row in enumerate(rows, start=1):
-            yield number, question_fields(row)
+            yield number, question_fields(row._asdict())
     except (SQLAlchemyError, ValueError, TypeError, KeyError, UnicodeError) as error:
         raise ConfigError(_unreadable(database, complaint(error))) from error
 
