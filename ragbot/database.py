@@ -110,7 +110,7 @@ def _url(where: Path | str) -> URL:
         return URL.create("sqlite", database=str(where))
     try:
         url = make_url(where)
-    except ArgumentError as error:
+    except (ArgumentError, ValueError) as error:
         # The text itself is not told: it may hold a password.
         raise ConfigError(
             "The database's URL cannot be read: write postgresql://USER@HOST/NAME, or "

@@ -66,7 +66,7 @@ _FORM = {
     "sqlite": "SELECT user_version, application_id, (SELECT count(*) FROM sqlite_master)"
     " FROM pragma_user_version, pragma_application_id",
     "postgresql": "SELECT coalesce(substring(told FROM '^ragbot ratings ([0-9]+)$')::int, 0),"
-    f" CASE WHEN told LIKE 'ragbot ratings %' THEN {APPLICATION} ELSE 0 END,"
+    f" CASE WHEN starts_with(told, 'ragbot ratings ') THEN {APPLICATION} ELSE 0 END,"
     " CASE WHEN place IS NULL THEN 0 ELSE 1 END"
     f" FROM (SELECT to_regclass('{TABLE}') AS place,"
     f" obj_description(to_regclass('{TABLE}'), 'pg_class') AS told) AS found",
@@ -85,6 +85,11 @@ class Form:
     version: int
     owner: int
     tables: int
+
+    @property
+    def current(self) -> bool:
+        """Whether it is of this form."""
+        return (self.version, self.owner) == (VERSION, APPLICATION)
 
     @property
     def foreign(self) -> bool:

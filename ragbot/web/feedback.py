@@ -88,14 +88,16 @@ class Feedback:
     def _connected(self) -> Iterator[Connection]:
         """The database, brought up to form."""
         with self._database.writing(_WHAT) as connection:
-            if self._form(connection).version < VERSION:
+            if not form(connection).current:
                 make_alone(connection)
-                if self._form(connection).version < VERSION:  # somebody may have been first
+                found = form(connection)  # once more: somebody may have been first
+                self._require_usable(found)
+                if not found.current:
                     make(connection)
             yield connection
 
-    def _form(self, connection: Connection) -> Form:
-        found, place = form(connection), self._database
+    def _require_usable(self, found: Form) -> None:
+        place = self._database
         if found.foreign:
             raise StoreError(f"{place} is another program's: name another one for the ratings.")
         if found.version > VERSION:
@@ -103,7 +105,6 @@ class Feedback:
                 f"The ratings in {place} are of form {found.version}, this ragbot writes {VERSION}:"
                 " update ragbot, or name another place."
             )
-        return found
 
 
 def _checked_id(id: str) -> str:

@@ -138,7 +138,7 @@ class Uploads:
         now, before = self._clock(), self._swept
         oldest, self._swept = now - 60 * self.limits.minutes, now
         with self._lock:
-            here = [name for name, visit in self._visits.items() if visit.used >= before]
+            here = [name for name, visit in self._visits.items() if visit.used > before]
             idle = [
                 visitor
                 for visitor, visit in self._visits.items()
