@@ -3,11 +3,11 @@
 usage: python -m scripts.capacity [--seconds FILE]
 
 Readers come at random (Poisson), each with one question, and the desk's rules hold: so many wait at
-the most, and nobody for longer than his patience (ragbot/web/desk.py). How long a generator takes is
-drawn from measured times: FILE is a list of seconds, or `answers.jsonl` of an evaluation. One queue
-stands for those of all copies of the server, which is the best that a balancer can do. What is
-foretold for readers at once is set beside what `python -m scripts.bench --only readers` measured,
-where docs/results/bench.json has that. Writes docs/results/capacity.json and
+the most, and nobody for longer than his patience (ragbot/web/desk.py). How long a generator takes
+is drawn from measured times: FILE is a list of seconds, or `answers.jsonl` of an evaluation. One
+queue stands for those of all copies of the server, which is the best that a balancer can do. What
+is foretold for readers at once is set beside what `python -m scripts.bench --only readers`
+measured, where docs/results/bench.json has that. Writes docs/results/capacity.json and
 docs/images/capacity.png, the same ones each time.
 """
 

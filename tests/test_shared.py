@@ -299,7 +299,8 @@ class Served:
 
     def __init__(self, process: subprocess.Popen[str], address: str):
         self.process, self.address = process, address
-        config = httpx.get(f"{address}/config").json()
+        self.http = httpx.Client(timeout=SOON)  # keeps cookies, as a browser does
+        config = self.http.get(f"{address}/config").json()
         self._view = next(one["id"] for one in config["components"] if one["type"] == "html")
 
     def do(self, what: str, **fields: Any) -> dict[str, Any]:
@@ -311,7 +312,7 @@ class Served:
             "session_hash": "one",
         }
         address = f"{self.address}/gradio_api/component_server"
-        reply: dict[str, Any] = httpx.post(address, json=body, timeout=SOON).json()
+        reply: dict[str, Any] = self.http.post(address, json=body).json()
         assert "error" not in reply, reply
         return reply
 
@@ -320,7 +321,7 @@ class Served:
 
     def add(self, name: str, data: str) -> dict[str, Any]:
         sent = {"files": (name, data.encode())}
-        (path,) = httpx.post(f"{self.address}/gradio_api/upload", files=sent).json()
+        (path,) = self.http.post(f"{self.address}/gradio_api/upload", files=sent).json()
         return self.do("add", files=[{"name": name, "stored": path}])
 
 
