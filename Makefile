@@ -6,7 +6,7 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constr
 SHARED ?= ../shared
 SETS = xquad_zh xquad_en drcd_dev xquad_zh_asked_en xquad_en_asked_zh
 
-.PHONY: run install test lint check notebooks recall agreement baseline bench torture audit screenshots clean
+.PHONY: run install test lint check notebooks recall agreement baseline bench capacity torture audit screenshots clean
 
 run: install
 	@$(BIN)/ragbot index
@@ -52,6 +52,10 @@ runs/%: | $(VENV)/installed
 # Time, memory, readers at once, and what others take for the same; about 25 minutes.
 bench: $(VENV)/installed-dev
 	$(BIN)/python -m scripts.bench
+
+# How long readers would wait, by how many and how many generators; a minute.
+capacity: $(VENV)/installed-dev
+	$(BIN)/python -m scripts.capacity
 
 # What the world may do to it, at length (docs/robustness.md); hours.
 torture: $(VENV)/installed-dev

@@ -211,7 +211,7 @@ app.add_typer(
 @evaluation.command()
 def run(
     questions: Annotated[
-        Path, typer.Argument(help="Question set: JSON Lines, CSV, bare .txt, rated .sqlite.")
+        str, typer.Argument(help="Question set: JSON Lines, CSV, bare .txt, rated .sqlite or URL.")
     ],
     corpus: CorpusOption = None,
     index: IndexOption = None,

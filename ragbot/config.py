@@ -80,6 +80,11 @@ class Config(BaseSettings):
     rate: int = Field(
         30, ge=0, le=100_000, description="questions a minute of one client of the API; 0: any"
     )
+    database: str = Field(
+        "",
+        description="URL of the database that several copies of `ragbot serve` share; none: files",
+        repr=False,
+    )
     top_k: int = Field(8, ge=1, le=50, description="passages that the generator may read")
     max_tokens: int = Field(320, ge=16, le=4096, description="longest answer, in tokens")
     context: int = Field(4096, ge=1024, le=131072, description="generator's context, in tokens")

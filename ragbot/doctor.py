@@ -36,6 +36,7 @@ _LIBRARIES = (
     "jieba",
     "xllamacpp",
     "gradio",
+    "sqlalchemy",
 )
 _ROOM = 3 << 30  # bytes: both packaged models, assembled, and an index
 

@@ -14,7 +14,7 @@ import ragbot
 
 FLOORS = [
     {"types", "errors", "options", "layers", "address"},
-    {"config", "e5", "store", "vectors", "records", "tracing"},
+    {"config", "database", "e5", "store", "vectors", "records", "tracing"},
     {"text", "fence", "packaged", "hub"},
     {"words"},
     {"evidence"},
@@ -62,6 +62,7 @@ HEAVY = [
     "uvicorn",
     "ray",
     "opentelemetry",
+    "sqlalchemy",
 ]
 PACKAGE = Path(ragbot.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))

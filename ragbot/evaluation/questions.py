@@ -12,6 +12,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from ragbot.database import Database
 from ragbot.errors import ConfigError
 from ragbot.evaluation.rated import SUFFIXES, rated_rows
 from ragbot.fence import checked
@@ -109,22 +110,31 @@ class Selection:
     seed: int = 0
 
 
-def load_questions(path: Path) -> list[Question]:
+def source(named: Path | str) -> Path | Database:
+    """Where a question set lies: a file, or ratings in a file or at a URL. Raises ConfigError."""
+    if "://" in str(named):
+        return Database(str(named))
+    path = Path(named)
+    return Database(path) if path.suffix.lower() in SUFFIXES else path
+
+
+def load_questions(named: Path | str) -> list[Question]:
     """The questions of a file, whose form its name tells: .csv, .txt (a bare list), JSON Lines, or
-    .sqlite, the ratings that `ragbot serve` keeps.
+    .sqlite, the ratings that `ragbot serve` keeps; or of the database with such ratings at a URL.
 
     Raises ConfigError, which names the line and what is wrong.
     """
+    place = source(named)
     questions: dict[str, Question] = {}
-    for number, row, kind in _rows(path):
-        question = _question(path, number, row, kind)
+    for number, row, kind in _rows(place):
+        question = _question(place, number, row, kind)
         if question.id in questions:
             raise ConfigError(
-                f"Line {number} of {path}: the id {question.id!r} stands twice: make each unique."
+                f"Line {number} of {place}: the id {question.id!r} stands twice: make each unique."
             )
         questions[question.id] = question
     if not questions:
-        raise ConfigError(f"There are no questions in {path}: give it one a line.")
+        raise ConfigError(f"There are no questions in {place}: give it one a line.")
     return list(questions.values())
 
 
@@ -157,19 +167,22 @@ def select(questions: Sequence[Question], wanted: Selection) -> list[Question]:
 Rows = Iterator[tuple[int, object]]
 
 
-def _rows(path: Path) -> Iterator[tuple[int, object, type[Question]]]:
+def _rows(place: Path | Database) -> Iterator[tuple[int, object, type[Question]]]:
     try:
-        if path.suffix.lower() in SUFFIXES:
-            path.open("rb").close()  # what is missing or forbidden is told as of any file
-            yield from ((number, row, RatedQuestion) for number, row in rated_rows(path))
+        if isinstance(place, Database):
+            if place.file:
+                place.file.open("rb").close()  # what is missing is told as of any file
+            yield from ((number, row, RatedQuestion) for number, row in rated_rows(place))
             return
-        text = path.read_text(encoding="utf-8-sig")
+        text = place.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise ConfigError(f"The questions {path} cannot be read: {error.strerror}.") from error
+        raise ConfigError(f"The questions {place} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"The questions {path} are not UTF-8 text: save them as that.") from error
-    read = {".csv": _csv_rows, ".txt": _bare_rows}.get(path.suffix.lower(), _json_rows)
-    yield from ((number, row, Question) for number, row in read(path, text))
+        raise ConfigError(
+            f"The questions {place} are not UTF-8 text: save them as that."
+        ) from error
+    read = {".csv": _csv_rows, ".txt": _bare_rows}.get(place.suffix.lower(), _json_rows)
+    yield from ((number, row, Question) for number, row in read(place, text))
 
 
 def _json_rows(path: Path, text: str) -> Rows:
@@ -203,11 +216,11 @@ def _lines(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
     return ((number, line) for number, line in enumerate(lines, start=1) if line.strip())
 
 
-def _question(path: Path, number: int, row: object, kind: type[Question]) -> Question:
+def _question(place: Path | Database, number: int, row: object, kind: type[Question]) -> Question:
     try:
         return kind.model_validate(row)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the object"
         said = first["msg"].removeprefix("Value error, ")
-        raise ConfigError(f"Line {number} of {path}: {where}: {said}.") from error
+        raise ConfigError(f"Line {number} of {place}: {where}: {said}.") from error

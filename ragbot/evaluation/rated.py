@@ -1,19 +1,31 @@
-"""Rated answers as a question set: what the file looks like that readers' thumbs are kept in.
+"""Rated answers as a question set: what the table looks like that readers' thumbs are kept in.
 
-Whoever writes such a file takes its form from here (ragbot/web/feedback.py). A thumb up vouches for
-an answer: it is the reference, and the paragraphs it cites are gold; of a refusal it says that the
-documents do not hold the answer. A thumb down says only what is wrong, not what would be right.
+Whoever writes such a table takes its form from here (ragbot/web/feedback.py). A thumb up vouches
+for an answer: it is the reference, and the paragraphs it cites are gold; of a refusal it says that
+the documents do not hold the answer. A thumb down says only what is wrong, not what would be right.
 """
 
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import closing
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy import (
+    REAL,
+    CheckConstraint,
+    Column,
+    Connection,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    select,
+)
+from sqlalchemy.exc import SQLAlchemyError
+
+from ragbot.database import Database, complaint
 from ragbot.errors import ConfigError
 from ragbot.evaluation.support import without_markers
 
@@ -21,57 +33,112 @@ SUFFIXES = (".sqlite", ".sqlite3", ".db")
 APPLICATION = 0x52_42_66_62  # "RBfb": which program's file this is
 VERSION = 1  # of the form below
 TABLE = "ratings"
-COLUMNS = (
-    "id",
-    "rated_at",
-    "verdict",
-    "remark",
-    "question",
-    "language",
-    "history",
-    "answer",
-    "abstained",
-    "citations",
-    "confidence",
-    "own",
+
+
+def _text(name: str, *more: Any, **options: Any) -> Column[str]:
+    return Column(name, Text, *more, nullable=False, **options)
+
+
+RATINGS = Table(
+    TABLE,
+    MetaData(),
+    _text("id", primary_key=True),
+    _text("rated_at"),
+    _text("verdict", CheckConstraint("verdict IN ('up', 'down')")),
+    _text("remark"),
+    _text("question"),
+    _text("language"),
+    _text("history"),
+    _text("answer"),
+    Column("abstained", Integer, nullable=False),
+    _text("citations"),
+    Column("confidence", REAL, nullable=False),
+    Column("own", Integer, nullable=False),
 )
 """`history` and `citations` are JSON: lists of objects with the fields of Message and Citation.
 `own` ratings are of answers from a reader's own documents, of which nothing is kept."""
 
 UP, DOWN = "up", "down"
 
+# One statement sees one state, whoever makes the table meanwhile. A file has two numbers of its
+# own to say what it is; on a server the table's comment says so.
+_FORM = {
+    "sqlite": "SELECT user_version, application_id, (SELECT count(*) FROM sqlite_master)"
+    " FROM pragma_user_version, pragma_application_id",
+    "postgresql": "SELECT coalesce(substring(told FROM '^ragbot ratings ([0-9]+)$')::int, 0),"
+    f" CASE WHEN starts_with(told, 'ragbot ratings ') THEN {APPLICATION} ELSE 0 END,"
+    " CASE WHEN place IS NULL THEN 0 ELSE 1 END"
+    f" FROM (SELECT to_regclass('{TABLE}') AS place,"
+    f" obj_description(to_regclass('{TABLE}'), 'pg_class') AS told) AS found",
+}
+_MARK = {
+    "sqlite": (f"PRAGMA application_id = {APPLICATION}", f"PRAGMA user_version = {VERSION}"),
+    "postgresql": (f"COMMENT ON TABLE {TABLE} IS 'ragbot ratings {VERSION}'",),
+}
 
-def rated_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What a database says of itself: the version of the form, whose it is, whether something is
+    there that nobody says anything of."""
+
+    version: int
+    owner: int
+    tables: int
+
+    @property
+    def current(self) -> bool:
+        """Whether it is of this form."""
+        return (self.version, self.owner) == (VERSION, APPLICATION)
+
+    @property
+    def foreign(self) -> bool:
+        """Whether it is another program's."""
+        return self.owner != APPLICATION and bool(self.tables or self.owner or self.version)
+
+
+def form(connection: Connection) -> Form:
+    """The form of a database. Raises SQLAlchemyError."""
+    return Form(*connection.exec_driver_sql(_FORM[connection.dialect.name]).one())
+
+
+def make(connection: Connection) -> None:
+    """Give an empty database this form."""
+    RATINGS.create(connection)
+    for statement in _MARK[connection.dialect.name]:
+        connection.exec_driver_sql(statement)
+
+
+def rated_rows(database: Database) -> Iterator[tuple[int, dict[str, Any]]]:
     """The fields of a question for each rating over the corpus, the oldest first, numbered.
 
     Raises ConfigError.
     """
+    wanted = select(RATINGS).where(RATINGS.c.own == 0).order_by(RATINGS.c.rated_at, RATINGS.c.id)
     try:
-        with closing(_opened(path)) as file:
-            if file.execute("PRAGMA application_id").fetchone() != (APPLICATION,):
-                raise ConfigError(f"{path} holds no ratings: give a file that `ragbot serve` kept.")
-            version = file.execute("PRAGMA user_version").fetchone()[0]
-            if version != VERSION:
-                raise ConfigError(
-                    f"The ratings in {path} are of form {version}, this ragbot reads {VERSION}: "
-                    "update ragbot."
-                )
-            columns = ", ".join(COLUMNS)
-            rows = file.execute(
-                f"SELECT {columns} FROM {TABLE} WHERE NOT own ORDER BY rated_at, id"
-            ).fetchall()
+        with database.reading() as connection:
+            _require_readable(form(connection), database)
+            rows = connection.execute(wanted).all()
         for number, row in enumerate(rows, start=1):
-            yield number, question_fields(dict(zip(COLUMNS, row, strict=True)))
-    except (sqlite3.Error, ValueError, TypeError, KeyError, UnicodeError) as error:
+            yield number, question_fields(row._asdict())
+    except (SQLAlchemyError, ValueError, TypeError, KeyError, UnicodeError) as error:
+        raise ConfigError(_unreadable(database, complaint(error))) from error
+
+
+def _require_readable(found: Form, database: Database) -> None:
+    if found.owner != APPLICATION:
+        raise ConfigError(f"{database} holds no ratings: give a file that `ragbot serve` kept.")
+    if found.version != VERSION:
         raise ConfigError(
-            f"The ratings {path} are damaged ({error}): take a copy that is whole."
-        ) from error
+            f"The ratings in {database} are of form {found.version}, this ragbot reads {VERSION}: "
+            "update ragbot."
+        )
 
 
-def _opened(path: Path) -> sqlite3.Connection:
-    # Not as read-only: beside a file that is being written, its reader has to keep a log, too.
-    uri = f"{path.absolute().as_uri()}?mode=rw"
-    return sqlite3.connect(uri, uri=True, timeout=10)
+def _unreadable(database: Database, told: str) -> str:
+    if database.file:
+        return f"The ratings {database} are damaged ({told}): take a copy that is whole."
+    return f"The ratings in {database} cannot be read ({told}): see that the server runs."
 
 
 def question_fields(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from ragbot.engines.llamacpp import LlamaCppEngine
 from ragbot.errors import ModelError
 from ragbot.evaluation.conditions import Case, Conditions, cases
 from ragbot.evaluation.judge import open_judge
-from ragbot.evaluation.questions import Question, Selection, load_questions, select
+from ragbot.evaluation.questions import Question, Selection, load_questions, select, source
 from ragbot.evaluation.records import Record
 from ragbot.evaluation.retrieval import CHUNKS_A_PARAGRAPH, DEPTH
 from ragbot.evaluation.scoring import Judges, Library, Outcome, Scorer
@@ -45,6 +45,7 @@ _PLACES = {
     "llm_api_key",
     "api_key",
     "rate",
+    "database",
     "threads",
 }
 
@@ -53,7 +54,8 @@ _PLACES = {
 class Plan:
     """What is to be evaluated: which questions, under what conditions, with what figures."""
 
-    questions: Path
+    questions: Path | str
+    """A file, or the URL of a database of ratings."""
     selection: Selection = field(default_factory=Selection)
     conditions: Conditions = field(default_factory=Conditions)
     retrieval_only: bool = False
@@ -116,7 +118,7 @@ class Evaluation:
                 "chunks": manifest.chunks,
             },
             "questions": {
-                "name": self.plan.questions.name,
+                "name": source(self.plan.questions).name,
                 "fingerprint": _digest([case.question for case in self.cases]),
                 "n": len(self.cases),
                 "types": list(self.plan.selection.types),

@@ -16,7 +16,7 @@ from pathlib import Path
 from fastapi import FastAPI
 
 from ragbot.bot import RagBot
-from ragbot.errors import RagbotError
+from ragbot.errors import RagbotError, StoreError
 from ragbot.text import sentences
 from ragbot.types import Chunk
 from ragbot.web.desk import Desk
@@ -113,4 +113,7 @@ class Chores:
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(_SWEEP_SECONDS)
-            await asyncio.to_thread(self._uploads.sweep)
+            try:
+                await asyncio.to_thread(self._uploads.sweep)
+            except StoreError as error:  # next time, then
+                _log.warning("%s", error)

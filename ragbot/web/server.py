@@ -21,6 +21,7 @@ from starlette.types import ASGIApp
 from ragbot import console
 from ragbot.bot import RagBot
 from ragbot.config import Config
+from ragbot.database import Database
 from ragbot.errors import ConfigError
 from ragbot.tracing import TEXTS
 from ragbot.web.chores import Chores
@@ -29,6 +30,7 @@ from ragbot.web.feedback import Feedback
 from ragbot.web.guard import Rules
 from ragbot.web.observe import Book, WatchedDesk, log_as_json
 from ragbot.web.own.claim import claimed, vacate
+from ragbot.web.own.shelf import Shelf
 from ragbot.web.own.uploads import Uploads
 from ragbot.web.page.layout import build_page, mount_page
 from ragbot.web.site import build_site, page_host
@@ -80,12 +82,18 @@ def _site(bot: RagBot, config: Config, book: Book, rules: Rules) -> Iterator[ASG
     """The site over a bot; visitors' files go with it."""
     with _incoming(config.cache):
         folder = index_store(config, bot.retriever.encoder).folder
+        feedback = Feedback(config.database or folder / FEEDBACK)
         desk = WatchedDesk(bot, book, Bounds(at_once=questions_at_once(config)))
-        with closing(Uploads(bot, config.cache / "uploads")) as uploads:
+        with closing(_uploads(bot, config)) as uploads:
             chores = Chores(bot, desk, uploads, folder)
-            blocks = build_page(desk, bot, uploads, Feedback(folder / FEEDBACK), chores.starts)
+            blocks = build_page(desk, bot, uploads, feedback, chores.starts)
             page = mount_page(page_host(chores.life), blocks, uploads.limits)
             yield build_site(bot, desk, book, rules, page)
+
+
+def _uploads(bot: RagBot, config: Config) -> Uploads:
+    shelf = Shelf(Database(config.database)) if config.database else None
+    return Uploads(bot, config.cache / "uploads", shelf=shelf)
 
 
 @contextmanager

@@ -2,11 +2,14 @@
 
 Only what was read of a file is kept, as the index keeps it, in a folder of this process that goes
 when the visitor does, and with the process at the latest. What a crashed one left goes at the next
-start (`claim`). How a file is read safely `sandbox` knows, what its name may be `files`.
+start (`claim`). Copies of the server that share a shelf keep it there, too: each takes it from
+there when another has changed it, and whichever looks clears away what nobody uses. How a file is
+read safely `sandbox` knows, what its name may be `files`.
 """
 
 from __future__ import annotations
 
+import logging
 import secrets
 import shutil
 import tempfile
@@ -21,29 +24,31 @@ from pathlib import Path
 from ragbot.bot import RagBot
 from ragbot.chunking import chunk
 from ragbot.errors import StoreError
-from ragbot.faiss_index import build_index
+from ragbot.faiss_index import build_index, open_index
 from ragbot.text import sentences
 from ragbot.types import Chunk, Document, Progress
 from ragbot.web.own.claim import claimed, vacate
 from ragbot.web.own.files import DEFAULT, Limits, Reason, UploadError, shown_name, take_in
 from ragbot.web.own.sandbox import read_apart
+from ragbot.web.own.shelf import Shelf
+from ragbot.web.own.visit import File, Visit, Work
 from ragbot.workspace import SPECIAL_TOKENS
 
 __all__ = ["Limits", "Reason", "UploadError", "Uploads"]
 
-File = tuple[str, Path]
-"""The name a visitor gave a file, and where it lies."""
-
 _POLL = 0.1  # seconds
+_log = logging.getLogger(__name__)
+
+_INDEX = "index"
 _READERS = 4  # files that are read at once: each may take the memory that `Limits` allows
-_WHOLE, _READ = 100, 20  # of the progress told, the whole and the part for reading
 
 
 class Uploads:
     """The visitors' documents, in a folder below `folder`. Threads may share it.
 
-    Encoder, reranker and generator are those of `bot`. Raises StoreError when the folder cannot be
-    used, or others can look into it. `sweep` is for the caller to call every now and then.
+    Encoder, reranker and generator are those of `bot`; `shelf` is shared with other copies of the
+    server. Raises StoreError when the folder cannot be used, or others can look into it. `sweep` is
+    for the caller to call every now and then.
     """
 
     def __init__(
@@ -52,13 +57,15 @@ class Uploads:
         folder: Path,
         limits: Limits = DEFAULT,
         *,
+        shelf: Shelf | None = None,
         clock: Callable[[], float] = time.monotonic,
     ):
         self.limits = limits
-        self._bot, self._clock = bot, clock
+        self._bot, self._shelf, self._clock = bot, shelf, clock
         self._folder, claim = claimed(folder)
         self._lock = threading.Lock()  # held for moments only: it guards the table below
-        self._visits: dict[str, _Visit] = {}
+        self._visits: dict[str, Visit] = {}
+        self._swept = clock()
         self._reading = threading.BoundedSemaphore(_READERS)
         self._close = weakref.finalize(self, vacate, self._folder, claim)
 
@@ -74,8 +81,8 @@ class Uploads:
         Raises UploadError, after which everything is as it was. `progress` is also called while
         nothing comes forth, so that other work can be done in it; what it raises stops the adding.
         """
-        visit = self._visit(visitor)
-        work = _Work(visit, cancel, progress, self.limits)
+        visit = self._current(visitor) or self._visit(visitor)
+        work = Work(visit, cancel, progress, self.limits)
         with self._turn(visit, work):
             try:
                 self._add(work, files)
@@ -84,32 +91,31 @@ class Uploads:
 
     def remove(self, visitor: str, name: str) -> None:
         """Forget one document of a visitor; of one that is not there, nothing. UploadError."""
-        visit = self._visits.get(visitor)
+        visit = self._current(visitor)
         if visit is None:
             return
-        work = _Work(visit, threading.Event(), lambda done, total: None, self.limits)
+        work = Work(visit, threading.Event(), lambda done, total: None, self.limits)
         with self._turn(visit, work):
             kept = [document for document in visit.documents if document.name != name]
             if len(kept) == len(visit.documents):
                 return
-            if not kept:
-                visit.bot = None
-                shutil.rmtree(visit.folder, ignore_errors=True)
-                return
             try:
-                self._publish(work, kept)
+                if kept:
+                    self._publish(work, kept)
+                else:
+                    self._drop(visit)
             except StoreError as error:
                 raise UploadError("busy", name, self.limits) from error
 
     def names(self, visitor: str) -> tuple[str, ...]:
         """What a visitor's documents are called, in the order in which they came."""
-        visit = self._visits.get(visitor)
+        visit = self._current(visitor)
         return tuple(document.name for document in visit.documents) if visit else ()
 
     def bot(self, visitor: str) -> RagBot | None:
         """What answers from a visitor's own documents alone; None when there are none."""
         self.touch(visitor)
-        visit = self._visits.get(visitor)
+        visit = self._current(visitor)
         return visit.bot if visit else None
 
     def touch(self, visitor: str) -> None:
@@ -124,11 +130,15 @@ class Uploads:
             visit = self._visits.pop(visitor, None)
         if visit:
             visit.leave()
+        if self._shelf:
+            self._shelf.drop(visitor)
 
     def sweep(self) -> None:
-        """Forget the visitors who were not there for longer than the limits say."""
-        oldest = self._clock() - 60 * self.limits.minutes
+        """Forget the visitors who were not there for longer than the limits say. StoreError."""
+        now, before = self._clock(), self._swept
+        oldest, self._swept = now - 60 * self.limits.minutes, now
         with self._lock:
+            here = [name for name, visit in self._visits.items() if visit.used > before]
             idle = [
                 visitor
                 for visitor, visit in self._visits.items()
@@ -137,26 +147,51 @@ class Uploads:
             left = [self._visits.pop(visitor) for visitor in idle]
         for visit in left:
             visit.leave()
+        if self._shelf:
+            self._shelf.sweep(60 * self.limits.minutes, here)
 
     def close(self) -> None:
-        """Forget everybody and give the folder up; the end of the process does so, too."""
+        """Forget everybody here and give the folder up; the end of the process does so, too."""
         with self._lock:
-            visitors = list(self._visits)
-        for visitor in visitors:
-            self.forget(visitor)
+            visits, self._visits = self._visits, {}
+        for visit in visits.values():
+            visit.leave()
         self._close()
 
     # --- one visitor at a time ---------------------------------------------------------------
 
-    def _visit(self, visitor: str) -> _Visit:
+    def _visit(self, visitor: str) -> Visit:
         with self._lock:
             if visitor not in self._visits:
                 folder = self._folder / secrets.token_hex(8)
-                self._visits[visitor] = _Visit(folder, self._clock())
+                self._visits[visitor] = Visit(visitor, folder, self._clock())
             return self._visits[visitor]
 
+    def _current(self, visitor: str) -> Visit | None:
+        """What is held of a visitor, as it is on the shelf now."""
+        if self._shelf:
+            try:
+                self._renew(visitor, self._shelf)
+            except StoreError as error:
+                _log.warning("%s", error)  # what is here serves meanwhile
+        return self._visits.get(visitor)
+
+    def _renew(self, visitor: str, shelf: Shelf) -> None:
+        mark = shelf.mark(visitor)
+        visit = self._visit(visitor) if mark else self._visits.get(visitor)
+        if visit is None or visit.mark == mark or not visit.lock.acquire(blocking=False):
+            return  # nothing new, or it is being changed here
+        try:
+            visit.folder.mkdir(mode=0o700, exist_ok=True)
+            visit.mark, visit.bot = shelf.fetch(visitor, visit.folder / _INDEX), None
+            if visit.mark:
+                encoder = self._bot.retriever.encoder.fingerprint
+                visit.bot = self._bot.over(open_index(visit.folder / _INDEX, encoder))
+        finally:
+            self._release(visit)
+
     @contextmanager
-    def _turn(self, visit: _Visit, work: _Work) -> Iterator[None]:
+    def _turn(self, visit: Visit, work: Work) -> Iterator[None]:
         """This visitor's documents are changed by nobody else meanwhile."""
         while not visit.lock.acquire(timeout=_POLL):
             work.go_on()
@@ -165,11 +200,20 @@ class Uploads:
             yield
         finally:
             visit.used = self._clock()
-            visit.lock.release()
-            if visit.gone.is_set():  # forgotten meanwhile, by somebody who did not wait
-                visit.leave()
+            self._release(visit)
 
-    def _add(self, work: _Work, files: Sequence[File]) -> None:
+    def _release(self, visit: Visit) -> None:
+        visit.lock.release()
+        if visit.gone.is_set():  # forgotten meanwhile, by somebody who did not wait
+            visit.leave()
+
+    def _drop(self, visit: Visit) -> None:
+        if self._shelf:
+            self._shelf.drop(visit.visitor)
+        visit.mark, visit.bot = "", None
+        shutil.rmtree(visit.folder, ignore_errors=True)
+
+    def _add(self, work: Work, files: Sequence[File]) -> None:
         visit, limits = work.visit, self.limits
         names: list[str] = [document.name for document in visit.documents]
         for given, _ in files:
@@ -207,7 +251,7 @@ class Uploads:
         finally:
             self._reading.release()
 
-    def _publish(self, work: _Work, documents: Sequence[Document]) -> None:
+    def _publish(self, work: Work, documents: Sequence[Document]) -> None:
         """Make these a visitor's documents, encoding only what is new among them."""
         encoder = self._bot.retriever.encoder
         limit = encoder.max_tokens - SPECIAL_TOKENS
@@ -224,62 +268,9 @@ class Uploads:
             if not found or pieces > self.limits.pieces:
                 raise UploadError("size" if found else "empty", document.name, self.limits)
             chunks += found
-        folder = work.visit.folder / "index"
+        visit = work.visit
+        folder = visit.folder / _INDEX
         index = build_index(folder, documents, chunks, encoder, work.encoding)
-        work.visit.bot = self._bot.over(index)
-
-
-class _Visit:
-    """What is kept of one visitor. `lock` is held by who changes it."""
-
-    def __init__(self, folder: Path, now: float):
-        self.folder, self.used = folder, now
-        self.lock = threading.Lock()
-        self.gone = threading.Event()
-        self.bot: RagBot | None = None
-
-    @property
-    def documents(self) -> tuple[Document, ...]:
-        bot = self.bot
-        return tuple(bot.retriever.index.documents.values()) if bot else ()
-
-    @property
-    def pieces(self) -> int:
-        bot = self.bot
-        return bot.retriever.index.manifest.vectors if bot else 0
-
-    def leave(self) -> None:
-        """Delete everything, now or, where it is being changed, when that has stopped."""
-        self.gone.set()
-        if self.lock.acquire(blocking=False):
-            try:
-                self.bot = None
-                shutil.rmtree(self.folder, ignore_errors=True)
-            finally:
-                self.lock.release()
-
-
-class _Work:
-    """One change under way: whether it goes on, and how far it is."""
-
-    def __init__(self, visit: _Visit, cancel: threading.Event, progress: Progress, limits: Limits):
-        self.visit, self._cancel, self._progress, self._limits = visit, cancel, progress, limits
-
-    def go_on(self) -> None:
-        """Raise UploadError when nobody waits for it any more."""
-        if self._cancel.is_set() or self.visit.gone.is_set():
-            raise UploadError("stopped", limits=self._limits)
-
-    def reading(self, number: int, files: Sequence[File]) -> Callable[[], None]:
-        """What is called while the file of that number is read."""
-
-        def waiting() -> None:
-            self._progress(_READ * number // len(files), _WHOLE)
-            self.go_on()
-
-        return waiting
-
-    def encoding(self, done: int, total: int) -> None:
-        """What an encoder tells."""
-        self._progress(_READ + (_WHOLE - _READ) * done // max(total, 1), _WHOLE)
-        self.go_on()
+        if self._shelf:
+            visit.mark = self._shelf.keep(visit.visitor, folder, visit.mark)
+        visit.bot = self._bot.over(index)

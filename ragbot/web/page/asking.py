@@ -70,7 +70,9 @@ class Asking:
             self._visitors.end(ask.turn)
 
     async def _desk_events(self, ask: Ask) -> AsyncGenerator[Event, None]:
-        bot = self._bot if ask.scope == "site" else self._uploads.bot(ask.visitor)
+        bot: RagBot | None = self._bot
+        if ask.scope != "site":
+            bot = await asyncio.to_thread(self._uploads.bot, ask.visitor)
         if bot is None:
             raise NoDocumentsError()
         events = self._desk.ask(ask.question, visitor=ask.visitor, history=ask.messages, bot=bot)

@@ -73,20 +73,22 @@ class Service:
     async def _begin(self, request: records.Begin) -> Reply:
         starts = [{"question": one.question, "language": one.language} for one in self._starts()]
         limits = self._uploads.limits.summary()
-        return {"starts": starts, "limits": limits, "names": self._names(request.visitor)}
+        return {"starts": starts, "limits": limits, "names": await self._names(request.visitor)}
 
     async def _alive(self, request: records.Alive) -> Reply:
         self._uploads.touch(request.visitor)
-        return {"names": self._names(request.visitor)}
+        return {"names": await self._names(request.visitor)}
 
-    def _names(self, visitor: str) -> list[str]:
-        return list(self._uploads.names(visitor))
+    async def _names(self, visitor: str) -> list[str]:
+        return list(await asyncio.to_thread(self._uploads.names, visitor))
 
     async def _show(self, request: records.Show) -> Reply:
         return {"shown": await asyncio.to_thread(_shown, request)}
 
     async def _open(self, request: records.Open) -> Reply:
-        bot = self._bot if request.scope == "site" else self._uploads.bot(request.visitor)
+        bot: RagBot | None = self._bot
+        if request.scope != "site":
+            bot = await asyncio.to_thread(self._uploads.bot, request.visitor)
         documents = bot.retriever.index.documents if bot else {}
         spot = Spot(request.doc, request.start, request.end, request.quote, request.part)
         return asdict(await asyncio.to_thread(opened, documents, spot, request.language))
@@ -134,7 +136,7 @@ class Service:
                 del self._adding[request.visitor]
             for _, path in files:
                 path.unlink(missing_ok=True)
-        return {"names": self._names(request.visitor)}
+        return {"names": await self._names(request.visitor)}
 
     def _sent(self, file: records.Stored) -> Path:
         """Where a file that the page sent lies: nothing else on this machine is taken for one."""
@@ -151,7 +153,7 @@ class Service:
 
     async def _remove(self, request: records.Remove) -> Reply:
         await asyncio.to_thread(self._uploads.remove, request.visitor, request.name)
-        return {"names": self._names(request.visitor)}
+        return {"names": await self._names(request.visitor)}
 
 
 class _Adding:

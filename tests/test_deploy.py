@@ -1,0 +1,200 @@
+"""What is in deploy/: pinned, without secrets, about metrics that there are; the balancer for real."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import httpx
+import pytest
+import yaml
+
+from ragbot.bot import RagBot
+from ragbot.config import Config
+from ragbot.web.desk import Desk
+from ragbot.web.observe import Book
+from tests.served import SOON
+from tests.test_shared import Served, serving
+from tests.test_uploads import BRIDGE, SHOP
+
+DEPLOY = Path(__file__).parents[1] / "deploy"
+SERVICES = "balancer web-1 web-2 index vllm postgres milvus etcd minio prometheus grafana".split()
+SECRET = re.compile(r"PASSWORD|SECRET|API_KEY|TOKEN|MINIO_USER|ACCESS_KEY")
+
+
+def compose() -> dict[str, Any]:
+    return cast("dict[str, Any]", yaml.safe_load((DEPLOY / "compose.yaml").read_text()))
+
+
+def test_the_compose_file_has_all_services_and_volumes() -> None:
+    found = compose()
+    assert sorted(found["services"]) == sorted(SERVICES)
+    for name, service in found["services"].items():
+        needed = service.get("depends_on", {})
+        assert set(needed) <= set(SERVICES), name
+        for volume in service.get("volumes", []):
+            place = volume.split(":")[0]
+            if re.fullmatch(r"[a-z0-9-]+", place):
+                assert place in found["volumes"], f"{name} {place}"
+            elif place.startswith("./"):
+                assert (DEPLOY / place).exists(), f"{name} {place}"
+
+
+def test_every_image_is_pinned() -> None:
+    images = {service["image"] for service in compose()["services"].values()}
+    dockerfile = (DEPLOY / "Dockerfile").read_text()
+    images |= set(re.findall(r"^FROM (\S+)", dockerfile, re.M))
+    for image in images:
+        tag = image.partition(":")[2]
+        assert re.search(r"\d+\.\d+|\d{4}-\d\d", tag), image
+
+
+def test_secrets_come_from_the_environment() -> None:
+    for name, service in compose()["services"].items():
+        for variable, value in service.get("environment", {}).items():
+            if SECRET.search(variable):
+                assert re.fullmatch(r"\$\{\w+(:\?|:-)\}", value), f"{name} {variable}"
+            assert not re.search(r"://[^/@]*:[^/@]*@", str(value)), f"{name} {variable}"
+    text = (DEPLOY / "compose.yaml").read_text()
+    named = set(re.findall(r"\$\{(\w+)", text))
+    example = dict(
+        line.split("=", 1)
+        for line in (DEPLOY / ".env.example").read_text().splitlines()
+        if line and not line.startswith("#")
+    )
+    assert named == set(example), "what is to be filled in, and nothing else"
+    assert not any(value for name, value in example.items() if SECRET.search(name))
+
+
+def test_ragbot_knows_its_settings() -> None:
+    for name, service in compose()["services"].items():
+        for variable in service.get("environment", {}):
+            if variable.startswith("RAGBOT_"):
+                assert variable.removeprefix("RAGBOT_").lower() in Config.model_fields, name
+
+
+def test_only_the_balancer_is_open_to_the_network() -> None:
+    ports = {name: one["ports"] for name, one in compose()["services"].items() if "ports" in one}
+    assert set(ports) == {"balancer", "grafana"}
+    assert all(port.startswith("127.0.0.1:") for port in ports["grafana"])
+
+
+def test_prometheus_asks_services_that_there_are() -> None:
+    jobs = yaml.safe_load((DEPLOY / "prometheus.yml").read_text())["scrape_configs"]
+    targets = [target for job in jobs for one in job["static_configs"] for target in one["targets"]]
+    assert {target.split(":")[0] for target in targets} <= set(SERVICES)
+
+
+@pytest.mark.parametrize("path", sorted(DEPLOY.rglob("*.yaml")), ids=lambda path: path.name)
+def test_each_yaml_file_can_be_read(path: Path) -> None:
+    assert isinstance(yaml.safe_load(path.read_text()), dict)
+
+
+# --- the dashboard ---------------------------------------------------------------------------
+
+
+def expressions() -> list[str]:
+    board = json.loads((DEPLOY / "grafana" / "ragbot.json").read_text())
+    return [target["expr"] for panel in board["panels"] for target in panel["targets"]]
+
+
+def test_the_dashboard_shows_metrics_that_there_are() -> None:
+    book = Book()
+    book.follow(Desk(cast(RagBot, None)))
+    samples = re.findall(r"^# TYPE (\w+) (\w+)", book.text().decode(), re.M)
+    there = {name for name, kind in samples if kind != "histogram"}
+    there |= {f"{name}_bucket" for name, kind in samples if kind == "histogram"}
+    shown = {name for text in expressions() for name in re.findall(r"\bragbot_\w+", text)}
+    assert len(shown) >= 8
+    assert shown <= there
+
+
+def test_the_dashboard_asks_for_outcomes_that_there_are() -> None:
+    kept = Book().text().decode()
+    outcomes = [one for text in expressions() for one in re.findall(r'outcome="(\w+)"', text)]
+    assert outcomes
+    assert all(f'ragbot_questions_total{{outcome="{one}"}}' in kept for one in outcomes)
+
+
+# --- the balancer ----------------------------------------------------------------------------
+
+
+@contextmanager
+def balancing(*copies: Served) -> Iterator[str]:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    settings = {
+        "SITE": f"http://127.0.0.1:{port}",
+        "BALANCER_SECRET": "of this test",
+        "COPIES": " ".join(copy.address.removeprefix("http://") for copy in copies),
+    }
+    text = "{\n\tadmin off\n}\n" + (DEPLOY / "Caddyfile").read_text()
+    process = subprocess.Popen(
+        ["caddy", "run", "--config", "-", "--adapter", "caddyfile"],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=settings | {"PATH": "/usr/bin:/bin:/usr/local/bin", "HOME": str(Path.cwd())},
+        text=True,
+    )
+    try:
+        assert process.stdin
+        with process.stdin:
+            process.stdin.write(text)
+        end = time.monotonic() + SOON
+        while not answers(settings["SITE"]):
+            assert time.monotonic() < end
+        yield settings["SITE"]
+    finally:
+        process.kill()
+        process.wait()
+
+
+def answers(address: str) -> bool:
+    try:
+        return httpx.get(f"{address}/healthz").status_code == 200
+    except httpx.HTTPError:
+        time.sleep(0.05)
+        return False
+
+
+@pytest.mark.skipif(not shutil.which("caddy"), reason="caddy is not installed")
+def test_a_visitor_stays_with_his_copy_and_outlives_it(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'shared.sqlite'}"
+    with ExitStack() as stack:
+        copies = [stack.enter_context(serving(tmp_path / name, url)) for name in ("1", "2")]
+        address = stack.enter_context(balancing(*copies))
+        visitor = Served(copies[0].process, address)
+        for number in range(4):  # a file that was sent lies with the copy that it was sent to
+            visitor.add(f"{number}.txt", BRIDGE if number else SHOP)
+        mine = visitor.http.cookies["ragbot_copy"]
+        assert len(visitor.do("begin")["names"]) == 4
+        strangers = {httpx.get(address).cookies["ragbot_copy"] for _ in range(30)}
+        assert mine in strangers and len(strangers) == 2
+        assert httpx.get(f"{address}/metrics").status_code == 404
+        his = next(copy for copy in copies if is_of(visitor, copy))
+        his.process.kill()
+        his.process.wait()
+        assert len(visitor.do("begin")["names"]) == 4
+        assert visitor.http.cookies["ragbot_copy"] != mine
+        visitor.add("more.txt", SHOP)
+
+
+def is_of(visitor: Served, copy: Served) -> bool:
+    """Whether a visitor's requests come to that copy."""
+    before = requests(copy)
+    visitor.do("alive")
+    return requests(copy) > before
+
+
+def requests(copy: Served) -> float:
+    text = httpx.get(f"{copy.address}/metrics").text
+    found = re.findall(r'^ragbot_requests_total\{method="POST".*\} (\S+)$', text, re.M)
+    return sum(map(float, found))
