@@ -52,7 +52,8 @@ def weight(text: str) -> float:
 def _fitting(ranked: Sequence[Hit], asked: Language) -> list[Hit]:
     """The best sentence, and the next ones in its language as long as there is room."""
     language = detect_language(ranked[0].text, asked)
-    chosen, free = [], ROOM_ACROSS if across(language, asked) else ROOM
+    chosen: list[Hit] = []
+    free = ROOM_ACROSS if across(language, asked) else ROOM
     for part in ranked:
         taken = weight(part.text)
         fits = taken <= free and not across(detect_language(part.text, language), language)
