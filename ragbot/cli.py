@@ -7,16 +7,12 @@ how), 130 interrupted.
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from ragbot import tracing
-from ragbot.errors import RagbotError
 from ragbot.options import (
     CheckerOption,
     CorpusOption,
@@ -47,8 +43,6 @@ from ragbot.options import (
     TypesOption,
     listed,
 )
-
-INTERRUPTED = 130
 
 app = typer.Typer(
     name="ragbot",
@@ -288,27 +282,3 @@ def doctor(
     from ragbot import doctor
 
     doctor.run(dict(corpus=corpus, index=index, encoder=encoder, reranker=reranker, llm=llm))
-
-
-def main() -> None:
-    """Run the command line; a RagbotError becomes one sentence and exit code 2."""
-    try:
-        tracing.turn_on()
-        app()
-    except RagbotError as error:
-        typer.echo(f"ragbot: {error}", err=True)
-        sys.exit(2)
-    except KeyboardInterrupt:  # where typer does not look
-        _leave_at_once()
-    except SystemExit as end:
-        if end.code == INTERRUPTED:
-            _leave_at_once()
-        raise
-
-
-def _leave_at_once() -> None:
-    # Taking llama.cpp down in the middle of its work has crashed the process: nobody waits for it.
-    sys.stdout.flush()
-    sys.stderr.flush()
-    tracing.turn_off()
-    os._exit(INTERRUPTED)

@@ -454,6 +454,32 @@ def test_ctrl_c_ends_quietly_with_130(seconds: float) -> None:
     assert "Traceback" not in stderr
 
 
+@pytest.mark.parametrize("seconds", [0.05, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2])
+def test_ctrl_c_in_the_middle_of_imports_ends_quietly(seconds: float) -> None:
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import ragbot.__main__ as m; print(flush=True); m.main()",
+            "doctor",
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert process.stdout and process.stdout.readline() == "\n"
+    time.sleep(seconds)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode in (0, 2, 130) and "Traceback" not in stderr
+
+
+def test_a_terminal_without_the_characters_is_told_their_numbers(tmp_path: Path) -> None:
+    done = ragbot("doctor", "--index", str(tmp_path / "索引"), PYTHONIOENCODING="ascii")
+    assert "Traceback" not in done.stderr and "\\u7d22\\u5f15" in done.stdout + done.stderr
+
+
 @pytest.mark.model
 def test_a_closed_pipe_is_no_error() -> None:
     command = f"{sys.executable} -m ragbot search 大模型 --corpus {ARTICLE} -k 30 | head -n 1"

@@ -279,7 +279,7 @@ def test_what_cannot_be_done_is_said(
 def test_without_the_library_it_is_said_what_to_install() -> None:
     hidden = "import sys; sys.modules['opentelemetry'] = None\n"
     done = subprocess.run(
-        [sys.executable, "-c", hidden + "from ragbot.cli import main; main()", "--help"],
+        [sys.executable, "-c", hidden + "from ragbot.__main__ import main; main()", "--help"],
         capture_output=True,
         text=True,
         cwd=ROOT,
