@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from ragbot.evidence import Evidence
 from ragbot.text import across, detect_language
 from ragbot.types import Hit, Language
 
@@ -30,6 +31,23 @@ class Look:
     def texts(self) -> list[str]:
         """What is read of each passage: the headings over it, and its sentences."""
         return ["\n".join((*parts[0].chunk.headings, _joined(parts))) for parts in self.sentences]
+
+    def best(self, evidence: Sequence[Evidence]) -> list[Evidence]:
+        """The evidence that is the best sentence."""
+        best = max(
+            (part for parts in self.sentences for part in parts), key=lambda part: part.score
+        )
+        return [one for one in evidence if _in(one, best)]
+
+    def behind(self, evidence: Sequence[Evidence]) -> float:
+        """How far the best of some evidence scores below the best sentence."""
+        parts = [part for parts in self.sentences for part in parts]
+        scores = [part.score for part in parts if any(_in(one, part) for one in evidence)]
+        return max(part.score for part in parts) - max(scores, default=0.0)
+
+
+def _in(evidence: Evidence, part: Hit) -> bool:
+    return evidence.hit.doc == part.doc and part.start <= evidence.start < part.end
 
 
 def looks(ranked: Sequence[Hit], hits: Sequence[Hit], asked: Language) -> Iterator[Look]:

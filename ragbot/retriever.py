@@ -64,15 +64,16 @@ class Retriever:
         return hits[:limit]
 
     def ranked(self, queries: Sequence[str], hits: Sequence[Hit]) -> list[Hit]:
-        """The sentences of the hits as hits of their own, of the same rank, best first."""
+        """The sentences of the hits as hits of their own, of the same rank, best first. One that
+        asks goes with the next one, which may answer it."""
         vectors = self.encoder.queries(queries)
         parts: list[Hit] = []
         scores: list[float] = []
         for hit in hits:
             cosines = (self.index.sentences_of(hit.chunk) @ vectors.T).max(axis=1)
-            for (start, end), cosine in zip(sentences(hit.text), cosines, strict=True):
-                parts.append(self._slice(hit, start, end))
-                scores.append(hit.score + float(cosine))
+            for first, last, span in _answering(hit.text):
+                parts.append(self._slice(hit, *span))
+                scores.append(hit.score + float(cosines[first : last + 1].max()))
         lexical = Lexical.build([part.text for part in parts])
         shares = [lexical.scores(query) for query in queries]
         total = [
@@ -93,6 +94,20 @@ class Retriever:
             hit.chunk, start=hit.start + start, end=hit.start + end, text=hit.text[start:end]
         )
         return replace(hit, chunk=chunk)
+
+
+def _answering(text: str) -> list[tuple[int, int, tuple[int, int]]]:
+    """The runs of sentences that end with one that asks nothing: the numbers of the first and the
+    last, and from where to where they go. A text that only asks is one."""
+    runs, begun = [], 0
+    spans = sentences(text)
+    for number, (start, end) in enumerate(spans):
+        if not text[start:end].rstrip().endswith(("?", "？")):
+            runs.append((begun, number, (spans[begun][0], end)))
+            begun = number + 1
+    if spans and not runs:
+        runs.append((0, len(spans) - 1, (spans[0][0], spans[-1][1])))
+    return runs
 
 
 def fused(candidate: Candidate) -> float:

@@ -114,3 +114,12 @@ def test_the_sentences_that_bear_on_a_question_come_in_reading_order(
         assert hit.paragraph == 2
     assert len(retriever.focus("華為", hits, limit=99)) == 6
     assert retriever.focus("華為", [], limit=9) == []
+
+
+def test_a_sentence_that_asks_goes_with_the_one_that_may_answer(
+    make_index: Callable[..., Index], encoder: FakeEncoder
+) -> None:
+    text = "橋有多長？430米。橋有多寬？多高？寬6米。還有別的嗎？"
+    retriever = Retriever(make_index(text, "只是問嗎？"), encoder)
+    found = {part.text for part in retriever.ranked(["橋"], retriever.search("橋", limit=9))}
+    assert found == {"橋有多長？430米。", "橋有多寬？多高？寬6米。", "只是問嗎？"}
