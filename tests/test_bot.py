@@ -234,17 +234,41 @@ def test_what_is_sure_without_a_check_is_not_checked(
 # --- looking twice ---------------------------------------------------------------------------
 
 STORY = "華為的事情說來話長，要從頭講起。"
-LONG = STORY * 12  # two of its kind are read at once
+LONG = STORY * 12
 
 
 def test_what_the_first_passages_do_not_hold_is_looked_for_in_the_next(
     make_bot: MakeBot, engine: FakeEngine
 ) -> None:
     engine.enqueue(nothing(), FOUNDED)
-    answer = make_bot(LONG, CORPS + BAICHUAN + STORY * 5).ask(STORY)
+    answer = make_bot(STORY * 11, CORPS + BAICHUAN).ask(STORY)
     assert answer.answer == "華為在3月宣告組建醫療衛生軍團。[1]"
     first, second = (prompt[-1].content for prompt in engine.prompts)
     assert "宣告组建" not in first and "宣告组建" in second
+
+
+def test_the_sentence_that_bears_most_is_told_where_another_was_copied(
+    make_bot: MakeBot, engine: FakeEngine
+) -> None:
+    engine.enqueue(reading(PAPER, "AI算法做到85%，多半就能發paper。"))
+    answer = make_bot(ARTICLE).ask("百川智能把資源集中投向了什麼？")
+    assert answer.answer == f"{BAICHUAN}[1]"
+
+
+def test_a_question_that_comes_back_gives_way_to_the_sentence(
+    make_bot: MakeBot, engine: FakeEngine
+) -> None:
+    engine.enqueue(reading(BAICHUAN, "百川智能把資源集中投向了什麼？"))
+    answer = make_bot(ARTICLE).ask("百川智能把資源集中投向了什麼？")
+    assert answer.answer == f"{BAICHUAN}[1]"
+
+
+def test_an_answer_is_from_the_sentence_that_was_copied(
+    make_bot: MakeBot, engine: FakeEngine
+) -> None:
+    engine.enqueue(reading(BAICHUAN, "華為宣告組建醫療衛生軍團。"))
+    answer = make_bot(ARTICLE).ask("百川智能把資源集中投向了什麼？")
+    assert answer.answer == f"{BAICHUAN}[1]"
 
 
 def test_it_is_looked_twice_at_the_most(make_bot: MakeBot, engine: FakeEngine) -> None:
@@ -423,7 +447,7 @@ def test_a_cancelled_answer_has_what_was_proven_by_then(make_bot: MakeBot) -> No
     engine.enqueue(Reply(FOUNDED.text + "百川智能把資源集中投向醫療。"))
     bot = make_bot(ARTICLE)
     bot._open_engine = lambda: engine
-    answer = bot.stream("華為和百川智能做了什麼？", cancel=cancel).answer
+    answer = bot.stream("華為宣告組建了什麼？", cancel=cancel).answer
     assert answer.answer == "華為在3月宣告組建醫療衛生軍團。[1]"
 
 

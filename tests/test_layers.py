@@ -92,7 +92,9 @@ def test_imports_go_down_only(path: Path) -> None:
             continue
         assert FLOOR[name] < FLOOR[here], f"{here} imports {name}"
         # The command line alone may wait: `--help` must not load what it does not need.
-        assert at_top or here in ("cli", "engines", "__main__"), f"{here} hides its import of {name}"
+        assert at_top or here in ("cli", "engines", "__main__"), (
+            f"{here} hides its import of {name}"
+        )
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
