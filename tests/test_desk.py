@@ -115,7 +115,7 @@ def test_a_bad_question_is_refused_before_it_is_queued(bot: RagBot, bad: str) ->
     desk = Desk(bot)
     with pytest.raises(ConfigError):
         desk.ask(bad, visitor="a")
-    assert (desk.waiting, desk.running) == (0, 0)
+    assert (desk.waiting, desk.running) == (0, False)
 
 
 def test_another_bot_and_a_history_reach_the_question(
@@ -205,7 +205,7 @@ def test_so_many_are_at_work_as_there_is_room_for(bot: RagBot, engine: Clerk, at
         assert desk.waiting == max(0, 6 - at_once) and desk.running
         engine.gate.set()
         await room.finish()
-        await until(lambda: (desk.waiting, desk.running) == (0, 0))
+        await until(lambda: (desk.waiting, desk.running) == (0, False))
         await room.ask("e1")  # all threads are gone, one comes anew
         await room.finish()
         return room
@@ -333,7 +333,7 @@ def test_an_iterator_that_is_never_read_takes_no_place(bot: RagBot) -> None:
     async def story() -> None:
         desk = Desk(bot)
         events = desk.ask(question("a1"), visitor="a")
-        assert (desk.waiting, desk.running) == (0, 0)
+        assert (desk.waiting, desk.running) == (0, False)
         await events.aclose()
 
     run(story())
@@ -426,7 +426,7 @@ def test_time_is_up(
             await until(lambda: engine.asked == ["a1", "b1"])
         engine.gate.set()
         await room.finish()
-        await until(lambda: (desk.waiting, desk.running) == (0, 0))
+        await until(lambda: (desk.waiting, desk.running) == (0, False))
 
     run(story())
     assert engine.left == (["a1"] if reason == "work" else [])
@@ -650,7 +650,7 @@ def test_nothing_is_left_behind(bot: RagBot, engine: Clerk, seed: int) -> None:
         await until(lambda: not desk.running)
         gc.collect()
         await until(lambda: asyncio.all_tasks() == before)
-        assert (desk.waiting, desk.running) == (0, 0)
+        assert (desk.waiting, desk.running) == (0, False)
 
     run(story())
     end = time.monotonic() + SOON

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import subprocess
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.testclient import TestClient
 
 from ragbot.bot import RagBot
 from ragbot.config import load_config
@@ -27,10 +29,11 @@ from ragbot.errors import ConfigError, ModelError
 from ragbot.index import Index
 from ragbot.retriever import Retriever
 from ragbot.types import Message
+from ragbot.web.desk import Bounds, Desk, Event, Finished
 from ragbot.workspace import questions_at_once
 from tests.conftest import ARTICLE
 from tests.fakes import CHECKING, FakeEncoder, reading
-from tests.served import ANSWER, QUESTION, TEXT, until
+from tests.served import ANSWER, QUESTION, TEXT, site, until
 from tests.toy import write_toy_model
 
 ASK = [Message("user", "ab" * 20)]
@@ -319,6 +322,46 @@ def test_an_answer_is_whole_and_cited_though_its_server_is_lost(
         found = answer.result()
     assert found.citations[0].quote == ANSWER
     assert found.raw.count(ANSWER) == text.count(ANSWER), "what was broken off is gone"
+
+
+def test_questions_of_several_visitors_are_at_work_at_once(
+    make_bot: Callable[..., RagBot], scripted: Callable[..., Scripted]
+) -> None:
+    text = reading(ANSWER, ANSWER).text
+    both = scripted(text), scripted(text)
+    bot = RagBot(make_bot(TEXT).retriever, lambda: over(both[0].url, both[1].url))
+    desk = Desk(bot, Bounds(at_once=4))
+    for one in both:
+        one.gate.clear()
+
+    async def last(visitor: str) -> Event:
+        return [event async for event in desk.ask(QUESTION, visitor=visitor)][-1]
+
+    async def story() -> list[Event]:
+        readers = [asyncio.create_task(last(visitor)) for visitor in "abcd"]
+        await asyncio.to_thread(until, lambda: [len(one.prompts) for one in both] == [2, 2])
+        for one in both:
+            one.gate.set()
+        return await asyncio.gather(*readers)
+
+    told = asyncio.run(story())
+    answers = {one.answer.text for one in told if isinstance(one, Finished)}
+    assert len(told) == 4 and answers == {bot.ask(QUESTION).text}
+
+
+def test_a_talk_goes_on_when_a_server_is_back(
+    make_bot: Callable[..., RagBot], scripted: Callable[..., Scripted]
+) -> None:
+    text = reading(ANSWER, ANSWER).text
+    both = scripted(text, 503), scripted(text, 503)
+    bot = RagBot(make_bot(TEXT).retriever, lambda: over(both[0].url, both[1].url))
+    asking = {"model": "ragbot", "messages": [{"role": "user", "content": QUESTION}]}
+    with TestClient(site(bot), "http://localhost") as client:
+        refused = client.post("/v1/chat/completions", json=asking)
+        assert refused.status_code == 503 and "None of 2 servers" in refused.text
+        both[1].status = 200
+        reply = client.post("/v1/chat/completions", json=asking)
+        assert ANSWER in reply.json()["choices"][0]["message"]["content"]
 
 
 def test_no_server_at_all_is_one_sentence() -> None:

@@ -100,9 +100,14 @@ class Desk:
         return len(self._line)
 
     @property
-    def running(self) -> int:
-        """How much is at work."""
+    def at_work(self) -> int:
+        """How many are at work."""
         return len(self._working)
+
+    @property
+    def running(self) -> bool:
+        """Whether something is at work."""
+        return bool(self._working)
 
     def ask(
         self,

@@ -86,7 +86,7 @@ class Book:
         waiting = Gauge("ragbot_queue_length", "Questions that wait", registry=self._registry)
         waiting.set_function(lambda: desk.waiting)
         busy = Gauge("ragbot_busy", "Questions and other work under way", registry=self._registry)
-        busy.set_function(lambda: desk.running)
+        busy.set_function(lambda: desk.at_work)
 
     def client(self, name: str) -> str:
         """A client's name that tells nothing of him and is the same as long as this lives."""
