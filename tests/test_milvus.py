@@ -242,7 +242,7 @@ def test_rows_that_come_twice_and_in_any_order_make_the_same_index(
     feed(draft, fed[3:])
     feed(draft, fed[::-1])
     documents, chunks = content(*TEXTS)
-    manifest = Manifest.of(encoder, documents, chunks, 7)
+    manifest = Manifest.of(encoder, documents, chunks, sum(len(row.vectors) for row in fed))
     finish(draft, manifest, documents, Counter(word for bag in bags for word in set(bag)))
     made = open_milvus(desk.place, encoder.fingerprint)
     assert count(connect(desk.place), desk.place, draft.name) == len(TEXTS)
