@@ -15,9 +15,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import random
+import statistics
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +40,7 @@ RATES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)  # readers a minute
 GENERATORS = (1, 2, 5, 10, 20, 50)
 ROOM, PATIENCE, LIMIT = 64, 300.0, 180.0  # places; seconds in the queue, and at work
 SEED = 0
+GOOD_TIME = 30.0  # seconds to the answer, for 95 of 100
 _LEAST, _MINUTES = 3000, 30  # readers of one simulation, or the minutes, whichever is more
 _WARM = 0.2  # of them come before anything is counted
 
@@ -69,7 +72,7 @@ class Desk:
         self.random = random.Random(seed)
         self._seconds = seconds
 
-    def ask(self, number: int) -> Iterator[Event]:
+    def ask(self, number: int) -> Generator[Event, object, None]:
         """A reader with a question, from the door to the answer."""
         begun = self.env.now
         if len(self.places.queue) >= ROOM:
@@ -90,7 +93,7 @@ def crowd(rate: float, generators: int, seconds: Sequence[float]) -> list[Visit]
     desk = Desk(generators, seconds, SEED)
     readers = max(_LEAST, round(rate * _MINUTES))
 
-    def door() -> Iterator[Event]:
+    def door() -> Generator[Event, object, None]:
         for number in range(readers):
             yield desk.env.timeout(desk.random.expovariate(rate / 60))
             desk.env.process(desk.ask(number))
@@ -105,7 +108,7 @@ def at_once(readers: int, rounds: int, seconds: Sequence[float], seed: int) -> l
     they have their answer."""
     desk = Desk(1, seconds, seed)
 
-    def reader(number: int) -> Iterator[Event]:
+    def reader(number: int) -> Generator[Event, object, None]:
         for _ in range(rounds):
             yield from desk.ask(number)
 
@@ -118,6 +121,16 @@ def at_once(readers: int, rounds: int, seconds: Sequence[float], seed: int) -> l
 def grid(seconds: Sequence[float]) -> list[Row]:
     """The waits of each crowd before each number of generators."""
     return [_row(rate, many, crowd(rate, many, seconds)) for many in GENERATORS for rate in RATES]
+
+
+def needed(rate: float, seconds: Sequence[float]) -> Row:
+    """The fewest generators with which 95 of 100 have their answer in good time, and the waits."""
+    generators = math.ceil(rate / 60 * statistics.fmean(seconds))
+    while True:
+        row = _row(rate, generators, crowd(rate, generators, seconds))
+        if not row["refused"] and (row["answer_p95_s"] or 0.0) <= GOOD_TIME:
+            return row
+        generators += 1
 
 
 def _row(rate: float, generators: int, visits: Sequence[Visit]) -> Row:
@@ -256,6 +269,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "seconds": {"from": options.seconds.name, "n": len(seconds), "median": median(seconds)},
         "rules": {"room": ROOM, "patience_s": PATIENCE, "limit_s": LIMIT, "seed": SEED},
         "crowds": rows,
+        "needed": [needed(rate, seconds) for rate in RATES],
         "at_once": checked,
     }
     options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from scripts import capacity
-from scripts.bench.figures import largest, mean, median
+from scripts.bench.figures import largest, mean, median, p95
 
 
 def test_nobody_waits_where_there_is_a_generator_for_each() -> None:
     visits = capacity.crowd(1, 50, [9.0])
-    assert {(visit.waited, visit.answered) for visit in visits} == {(0.0, pytest.approx(9.0))}
+    assert {visit.waited for visit in visits} == {0.0}
+    assert all(visit.answered == pytest.approx(9.0) for visit in visits)
 
 
 def test_waits_are_those_of_queueing_theory() -> None:
@@ -31,6 +32,14 @@ def test_more_than_can_be_answered_are_refused() -> None:
     assert longest is not None and longest <= capacity.PATIENCE
 
 
+def test_as_many_are_needed_as_serve_almost_all_in_good_time() -> None:
+    row = capacity.needed(20, [9.0])  # three at work all the time
+    assert row["generators"] > 3 and row["answer_p95_s"] <= capacity.GOOD_TIME
+    fewer = capacity.crowd(20, row["generators"] - 1, [9.0])
+    times = [visit.answered for visit in fewer if visit.answered is not None]
+    assert len(times) < len(fewer) or (p95(times) or 0) > capacity.GOOD_TIME
+
+
 def test_the_same_is_foretold_each_time() -> None:
     assert capacity.crowd(20, 5, [3.0, 9.0]) == capacity.crowd(20, 5, [3.0, 9.0])
 
@@ -38,6 +47,7 @@ def test_the_same_is_foretold_each_time() -> None:
 def test_readers_at_once_take_turns() -> None:
     visits = capacity.at_once(3, 2, [10.0], seed=0)
     assert [visit.answered for visit in visits] == [10.0, 20.0, 30.0, 30.0, 30.0, 30.0]
+    assert [visit.waited for visit in visits] == [0.0, 10.0, 20.0, 20.0, 20.0, 20.0]
 
 
 def sample(readers: int, reader: int, total: float | None) -> dict[str, object]:

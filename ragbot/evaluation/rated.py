@@ -65,11 +65,12 @@ UP, DOWN = "up", "down"
 _FORM = {
     "sqlite": "SELECT user_version, application_id, (SELECT count(*) FROM sqlite_master)"
     " FROM pragma_user_version, pragma_application_id",
-    "postgresql": "SELECT coalesce(substring(told FROM '^ragbot ratings ([0-9]+)$')::int, 0),"
-    f" CASE WHEN starts_with(told, 'ragbot ratings ') THEN {APPLICATION} ELSE 0 END,"
-    " CASE WHEN place IS NULL THEN 0 ELSE 1 END"
-    f" FROM (SELECT to_regclass('{TABLE}') AS place,"
-    f" obj_description(to_regclass('{TABLE}'), 'pg_class') AS told) AS found",
+    # From the catalogue's tables: what functions such as to_regclass say may be out of date.
+    "postgresql": "SELECT coalesce(max(substring(told FROM '^ragbot ratings ([0-9]+)$')::int), 0),"
+    f" coalesce(max(CASE WHEN starts_with(told, 'ragbot ratings ') THEN {APPLICATION} END), 0),"
+    " count(*) FROM (SELECT description AS told FROM pg_class LEFT JOIN pg_description"
+    " ON objoid = oid AND classoid = 'pg_class'::regclass AND objsubid = 0"
+    f" WHERE relname = '{TABLE}' AND pg_table_is_visible(oid)) AS found",
 }
 _MARK = {
     "sqlite": (f"PRAGMA application_id = {APPLICATION}", f"PRAGMA user_version = {VERSION}"),
