@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Optional
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from ragbot.errors import RagbotError
 from ragbot.options import (
@@ -37,6 +37,7 @@ from ragbot.options import (
     PortOption,
     Question,
     RateOption,
+    RayOption,
     ReadAheadOption,
     RephraseOption,
     RerankerOption,
@@ -58,20 +59,35 @@ app = typer.Typer(
 )
 
 
-@app.command()
+class RayCommand(TyperCommand):
+    """A command whose `--ray` needs no address; what follows is one if it looks like one."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        from ragbot.cluster import LOCAL, NEAREST
+
+        if "--ray" in args:
+            at = args.index("--ray") + 1
+            word = "".join(args[at : at + 1])
+            if word.startswith("-") or (":" not in word and word not in (LOCAL, NEAREST)):
+                args = [*args[:at], LOCAL, *args[at:]]
+        return list(super().parse_args(ctx, args))
+
+
+@app.command(cls=RayCommand)
 def index(
     corpus: Annotated[Optional[Path], typer.Argument(help="File or folder to index.")] = None,
     index: IndexOption = None,
     encoder: EncoderOption = None,
     keep_all: KeepAllOption = None,
     read_ahead: ReadAheadOption = False,
+    ray: RayOption = None,
     verbose: LeftOutOption = False,
 ) -> None:
     """Build the index, or bring it up to date."""
     from ragbot import commands
 
     flags = dict(corpus=corpus, index=index, encoder=encoder, keep_all=keep_all)
-    commands.build(flags, verbose, read_ahead=read_ahead)
+    commands.build(flags, verbose, read_ahead=read_ahead, ray=ray)
 
 
 @app.command()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ragbot import console
 from ragbot.bot import RagBot
+from ragbot.cluster import connected
 from ragbot.config import load_config
 from ragbot.fence import checked
 from ragbot.retriever import Retriever
@@ -20,15 +23,16 @@ from ragbot.workspace import default_encoder, default_engine, renewed_index, req
 Flags = Mapping[str, Any]
 
 
-def build(flags: Flags, verbose: bool, *, read_ahead: bool) -> None:
-    """Index a corpus in the index folder, whatever lies there now."""
+def build(flags: Flags, verbose: bool, *, read_ahead: bool, ray: str | None = None) -> None:
+    """Index a corpus in the index folder, whatever lies there now; `ray` is a cluster's address."""
     config = load_config(flags)
     # Named outright: `ragbot index CORPUS` makes the index that `ragbot ask` opens by default.
     config = config.model_copy(update={"index": config.index})
     require_corpus(config)
     with console.progress() as report:
         encoder = default_encoder(config, report)
-        index, corpus = renewed_index(config, config.corpus, encoder, report)
+        with connected(ray, config.threads or os.cpu_count() or 1) if ray else nullcontext() as by:
+            index, corpus = renewed_index(config, config.corpus, encoder, report, by)
         if read_ahead:
             bot = RagBot(Retriever(index, encoder), lambda: default_engine(config, report))
             bot.read_ahead(report)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,18 +53,36 @@ def load_corpus(path: Path, *, keep_all: bool = False) -> Corpus:
 
     In a folder a bad file does not stop the others: it is among the skipped ones.
     """
+    files = files_to_read(path)
+    return corpus_of(path, (read_or_skip(file, name, keep_all=keep_all) for name, file in files))
+
+
+def files_to_read(path: Path) -> list[tuple[str, Path]]:
+    """The files of a corpus that should give a document, with their names. Raises CorpusError."""
     if not path.exists():
         raise CorpusError(missing(path))
-    if path.is_file():
-        return Corpus((read_document(path, _shown(path.name), keep_all=keep_all),))
+    alone = path.is_file()
+    return [one for one in corpus_files(path) if alone or not one[0].endswith(_SIDECAR)]
+
+
+def read_or_skip(path: Path, name: str, *, keep_all: bool = False) -> Document | LeftOut:
+    """Read one file, to be known as `name`; what it gives when it cannot be read is the reason."""
+    try:
+        return read_document(path, name, keep_all=keep_all)
+    except CorpusError as error:
+        return LeftOut(name, str(error))
+
+
+def corpus_of(path: Path, read: Iterable[Document | LeftOut]) -> Corpus:
+    """The corpus at `path`, of what its files gave, in their order. Raises CorpusError: nothing."""
     documents, skipped = [], []
-    for name, file in corpus_files(path):
-        if name.endswith(_SIDECAR):
-            continue
-        try:
-            documents.append(read_document(file, name, keep_all=keep_all))
-        except CorpusError as error:
-            skipped.append(LeftOut(name, str(error)))
+    for one in read:
+        if isinstance(one, Document):
+            documents.append(one)
+        else:
+            skipped.append(one)
+    if not documents and path.is_file():
+        raise CorpusError(skipped[0].reason)
     if not documents:
         why = f" ({skipped[0].reason})" if skipped else ""
         raise CorpusError(

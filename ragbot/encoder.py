@@ -63,6 +63,17 @@ class Encoder(Protocol):
         """How many tokens the text is, without prompt and special tokens."""
         ...
 
+    def in_parts(
+        self, parts: Sequence[Sequence[str]], progress: Progress | None = None
+    ) -> Iterator[tuple[int, NDArray[float32]]]:
+        """Vectors of passages, a part of them at a time, with the part's number.
+
+        Here in turn, and `progress` is told of the texts of each part; an encoder may take several
+        parts at once, and give them as they are done.
+        """
+        for number, texts in enumerate(parts):
+            yield number, self.passages(texts, progress)
+
 
 def open_encoder(
     model: str, *, name: str, fingerprint: str, threads: int = 0, device: str | None = None
@@ -78,7 +89,7 @@ def open_encoder(
     return SentenceEncoder(model, name, fingerprint, threads, device)
 
 
-class LightEncoder:
+class LightEncoder(Encoder):
     """A folder made by `ragbot.e5`, run by ONNX Runtime. Threads may share it."""
 
     def __init__(self, folder: Path, name: str, fingerprint: str, threads: int):
@@ -205,7 +216,7 @@ def _mapped(path: Path, tensor: str) -> NDArray[float32]:
     return np.memmap(path, np.float32, "r", offset, tuple(entry["shape"]))
 
 
-class SentenceEncoder:
+class SentenceEncoder(Encoder):
     """Any sentence-transformers model, on the GPU when there is one. Threads take turns."""
 
     def __init__(

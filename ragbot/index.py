@@ -199,7 +199,7 @@ def encoded(
             if keys[-1] not in vectors:
                 fresh[keys[-1]] = text
         starts.append(len(keys))
-    encode(vectors, fresh, encoder.passages, progress)
+    encode(vectors, fresh, encoder.in_parts, progress)
     return keys, np.array(starts, dtype=np.int64)
 
 

@@ -37,6 +37,14 @@ ReadAheadOption = Annotated[
     bool,
     typer.Option("--read-ahead", help="Have the generator read a short corpus now: quick answers."),
 ]
+RayOption = Annotated[
+    Optional[str],
+    typer.Option(
+        "--ray",
+        metavar="[ADDRESS]",
+        help="Read and encode by a Ray cluster: host:port, auto, or one made here.",
+    ),
+]
 LeftOutOption = Annotated[bool, typer.Option("--verbose", "-v", help="List what is left out.")]
 Question = Annotated[str, typer.Argument(help="What you want to know.", show_default=False)]
 

@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from numpy import float32, uint8, uint16
     from numpy.typing import NDArray
 
+    InParts = Callable[
+        [Sequence[Sequence[str]], Progress | None], Iterator[tuple[int, NDArray[float32]]]
+    ]
+    """Given parts of texts, gives each part's number and vectors, (n, d), as they are done; in
+    turn, it may tell how many texts of the one at work are done, and of how many."""
+
 KEY = 16  # bytes
 
 _SLAB = 40_000  # bytes of text that are encoded, then kept: what a kill can lose is seconds
@@ -146,7 +152,7 @@ def _check(record: Any) -> int:
 def encode(
     vectors: Vectors,
     texts: Mapping[bytes, str],
-    passages: Callable[[Sequence[str], Progress | None], NDArray[float32]],
+    in_parts: InParts,
     progress: Progress | None = None,
 ) -> None:
     """Encode texts, given by their keys, and keep their vectors, a part at a time.
@@ -154,12 +160,19 @@ def encode(
     `progress` counts bytes, which tell the time left: the longest come first. Raises OSError.
     """
     size = {one: len(text.encode()) for one, text in texts.items()}
-    total, done = sum(size.values()), 0
-    for slab in _slabs(sorted(texts, key=lambda one: -size[one]), size):
-        amount = sum(size[one] for one in slab)
-        step = _step(progress, done, amount, total)
-        vectors.add(slab, short(passages([texts[one] for one in slab], step)))
-        done += amount
+    slabs = list(_slabs(sorted(texts, key=lambda one: -size[one]), size))
+    amounts = [sum(size[one] for one in slab) for slab in slabs]
+    total, parts, done = sum(amounts), 0, 0
+
+    def step(ready: int, of: int) -> None:
+        if progress:
+            progress(done + amounts[parts] * ready // of, total)
+
+    for number, rows in in_parts([[texts[one] for one in slab] for slab in slabs], step):
+        vectors.add(slabs[number], short(rows))
+        parts, done = parts + 1, done + amounts[number]
+        if progress:
+            progress(done, total)
 
 
 def _slabs(keys: Sequence[bytes], size: Mapping[bytes, int]) -> Iterator[list[bytes]]:
@@ -173,13 +186,3 @@ def _slabs(keys: Sequence[bytes], size: Mapping[bytes, int]) -> Iterator[list[by
             slab, room = [], _SLAB
     if slab:
         yield slab
-
-
-def _step(progress: Progress | None, before: int, amount: int, total: int) -> Progress:
-    """Told how many texts of a slab are done, tells how many bytes of the whole."""
-
-    def step(done: int, texts: int) -> None:
-        if progress:
-            progress(before + amount * done // texts, total)
-
-    return step

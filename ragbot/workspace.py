@@ -8,20 +8,36 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from socket import gethostname
+from typing import TYPE_CHECKING
 
 from ragbot.address import Milvus
 from ragbot.chunking import chunk
+from ragbot.cluster import Cluster, SpreadEncoder
 from ragbot.config import Config
-from ragbot.corpus import Corpus, corpus_files, load_corpus, missing
+from ragbot.corpus import (
+    Corpus,
+    corpus_files,
+    corpus_of,
+    files_to_read,
+    load_corpus,
+    missing,
+    read_or_skip,
+)
 from ragbot.encoder import Encoder, open_encoder
 from ragbot.engines import Engine, connect_engine, open_engine
-from ragbot.errors import CorpusError
+from ragbot.errors import CorpusError, ModelError
 from ragbot.index import Index
 from ragbot.models import fingerprint, resolve_encoder, resolve_generator, resolve_reranker
 from ragbot.reranker import open_reranker
 from ragbot.stores import FaissStore, IndexStore, MilvusStore
-from ragbot.types import Chunk, Progress, Rerank
+from ragbot.types import Chunk, Document, LeftOut, Progress, Rerank
+
+if TYPE_CHECKING:
+    from numpy import float32
+    from numpy.typing import NDArray
 
 Report = Callable[[str], Progress]
 """Given the name of a piece of long work, gives what to call with (done, total)."""
@@ -42,10 +58,13 @@ def require_corpus(config: Config) -> None:
 
 def default_encoder(config: Config, report: Report = silent) -> Encoder:
     """The encoder that the settings name. Raises ModelError."""
-    model = resolve_encoder(config.encoder, config.cache, report("Preparing the encoder"))
-    return open_encoder(
-        model, name=config.encoder, fingerprint=fingerprint(model), threads=config.threads
-    )
+    progress = report("Preparing the encoder")
+    return _named_encoder(config.encoder, config.cache, config.threads, progress)
+
+
+def _named_encoder(name: str, cache: Path, threads: int, progress: Progress | None) -> Encoder:
+    model = resolve_encoder(name, cache, progress)
+    return open_encoder(model, name=name, fingerprint=fingerprint(model), threads=threads)
 
 
 def default_reranker(config: Config) -> Rerank | None:
@@ -113,26 +132,88 @@ def current_index(config: Config, encoder: Encoder, report: Report = silent) -> 
 
 
 def renewed_index(
-    config: Config, source: Path, encoder: Encoder, report: Report = silent
+    config: Config,
+    source: Path,
+    encoder: Encoder,
+    report: Report = silent,
+    cluster: Cluster | None = None,
 ) -> tuple[Index, Corpus]:
-    """Read the corpus and index it, encoding only what is new. Raises CorpusError, StoreError."""
+    """Read the corpus and index it, encoding only what is new. Raises CorpusError, StoreError.
+
+    A cluster's workers, if one is given, read, cut and encode; the index is the same.
+    """
     made = _source(source, config.keep_all)
-    corpus = load_corpus(source, keep_all=config.keep_all)
+    if cluster:
+        alike = partial(_worker_encoder, config.encoder, config.cache, encoder.fingerprint)
+        read = partial(_reader, alike, source, config.keep_all)
+        corpus, chunks = _read_by(cluster, read, source, report("Reading documents"))
+        encoder = SpreadEncoder(encoder, cluster, partial(_passages, alike))
+    else:
+        corpus = load_corpus(source, keep_all=config.keep_all)
+        chunks = [piece for one in corpus.documents for piece in _chunks(one, encoder)]
     store = index_store(config, encoder)
-    index = store.build(
-        corpus.documents, _chunks(corpus, encoder), encoder, report("Encoding passages")
-    )
+    index = store.build(corpus.documents, chunks, encoder, report("Encoding passages"))
     store.note_source(made)
     return index, corpus
 
 
-def _chunks(corpus: Corpus, encoder: Encoder) -> Sequence[Chunk]:
+def _chunks(document: Document, encoder: Encoder) -> list[Chunk]:
     limit = encoder.max_tokens - SPECIAL_TOKENS
-    return [
-        piece
-        for document in corpus.documents
-        for piece in chunk(document, limit=limit, count=encoder.count_tokens)
-    ]
+    return chunk(document, limit=limit, count=encoder.count_tokens)
+
+
+# What a cluster's workers do. Each opens the encoder for itself, on the one core that it has.
+
+_Read = tuple[Document | LeftOut, list[Chunk]]
+
+
+def _read_by(
+    cluster: Cluster,
+    make: Callable[[], Callable[[tuple[str, Path]], _Read]],
+    source: Path,
+    progress: Progress,
+) -> tuple[Corpus, list[Chunk]]:
+    files = files_to_read(source)
+    read: dict[int, _Read] = {}
+    for number, one in cluster.map(make, files):
+        read[number] = one
+        progress(len(read), len(files))
+    in_order = [read[number] for number in range(len(files))]
+    chunks = [piece for _, pieces in in_order for piece in pieces]
+    return corpus_of(source, (one for one, _ in in_order)), chunks
+
+
+def _reader(
+    open_alike: Callable[[], Encoder], source: Path, keep_all: bool
+) -> Callable[[tuple[str, Path]], _Read]:
+    encoder = open_alike()
+    if not source.exists():
+        raise CorpusError(
+            f"The worker on {gethostname()} sees no {source}: put the corpus where all machines of "
+            "the cluster see it under that path."
+        )
+
+    def read(file: tuple[str, Path]) -> _Read:
+        name, path = file
+        one = read_or_skip(path, name, keep_all=keep_all)
+        return one, _chunks(one, encoder) if isinstance(one, Document) else []
+
+    return read
+
+
+def _passages(open_alike: Callable[[], Encoder]) -> Callable[[Sequence[str]], NDArray[float32]]:
+    return open_alike().passages
+
+
+def _worker_encoder(name: str, cache: Path, expected: str) -> Encoder:
+    """The encoder of that name in a worker. Raises ModelError: it is another one there."""
+    encoder = _named_encoder(name, cache, 1, None)
+    if encoder.fingerprint != expected:
+        raise ModelError(
+            f"On {gethostname()} the encoder {name!r} is another one than here: install the same "
+            "models and ragbot on all machines of the cluster."
+        )
+    return encoder
 
 
 # A corpus is read again only when a file's name, size or time changed.

@@ -12,13 +12,14 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from ragbot.encoder import Encoder
 from ragbot.engines.base import TextStream
 from ragbot.prompts import ANSWER, NONE, SENTENCE, Written, checking_messages, written
 from ragbot.text import detect_language, fold
 from ragbot.types import Language, Message, Token, Usage
 
 
-class FakeEncoder:
+class FakeEncoder(Encoder):
     """Texts that share pairs of characters are near each other, and none is far from another, as e5
     has it. Counts what it encodes."""
 

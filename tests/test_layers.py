@@ -35,7 +35,7 @@ FLOORS = [
         "citations",
         "engines",
     },
-    {"corpus", "index", "retelling", "streaming", "looks"},
+    {"cluster", "corpus", "index", "retelling", "streaming", "looks"},
     {"faiss_index", "milvus"},
     {"stores"},
     {"generator", "retriever", "workspace", "verify"},
@@ -60,6 +60,7 @@ HEAVY = [
     "fastapi",
     "pymilvus",
     "uvicorn",
+    "ray",
 ]
 PACKAGE = Path(ragbot.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))

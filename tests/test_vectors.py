@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,9 +30,19 @@ def number(text: str) -> int:
     return text.count("第")
 
 
-def vectors(texts: Sequence[str], progress: Progress | None = None) -> NDArray[np.float32]:
+def vectors(texts: Sequence[str]) -> NDArray[np.float32]:
     """A vector a text, which tells the text."""
     return np.array([[number(text)] * WIDTH for text in texts], dtype=np.float32)
+
+
+def in_parts(
+    parts: Sequence[Sequence[str]], progress: Progress | None = None
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Each part's vectors, the last part first."""
+    for number in reversed(range(len(parts))):
+        if progress:
+            progress(0, len(parts[number]))
+        yield number, vectors(parts[number])
 
 
 def held(folder: Path, encoder: str = "one") -> int:
@@ -47,7 +57,7 @@ def test_numbers_keep_their_upper_halves() -> None:
 
 
 def test_what_was_encoded_is_there_when_it_is_opened_again(tmp_path: Path) -> None:
-    encode(opened(tmp_path), TEXTS, vectors)
+    encode(opened(tmp_path), TEXTS, in_parts)
     again = opened(tmp_path)
     rows = floats(again.rows(list(TEXTS)))
     assert rows[:, 0].tolist() == list(map(number, TEXTS.values()))
@@ -57,18 +67,18 @@ def test_what_was_encoded_is_there_when_it_is_opened_again(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("cut", [1, 7, 51, 52, 53, 500])
 def test_a_damaged_end_is_cut_off_and_the_rest_kept(tmp_path: Path, cut: int) -> None:
-    encode(opened(tmp_path), TEXTS, vectors)
+    encode(opened(tmp_path), TEXTS, in_parts)
     path = tmp_path / "part"
     data = path.read_bytes()
     size = 16 + 2 * WIDTH + 4
     path.write_bytes(data[:-cut])
     assert held(tmp_path) == len(TEXTS) - -(-cut // size)
-    encode(again := opened(tmp_path), TEXTS, vectors)
+    encode(again := opened(tmp_path), TEXTS, in_parts)
     assert floats(again.rows(list(TEXTS)))[:, 0].tolist() == list(map(number, TEXTS.values()))
 
 
 def test_from_a_flipped_bit_on_nothing_is_believed(tmp_path: Path) -> None:
-    encode(opened(tmp_path), TEXTS, vectors)
+    encode(opened(tmp_path), TEXTS, in_parts)
     path = tmp_path / "part"
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 4
@@ -77,18 +87,18 @@ def test_from_a_flipped_bit_on_nothing_is_believed(tmp_path: Path) -> None:
 
 
 def test_another_encoders_journal_is_thrown_away(tmp_path: Path) -> None:
-    encode(opened(tmp_path), TEXTS, vectors)
+    encode(opened(tmp_path), TEXTS, in_parts)
     assert held(tmp_path, "two") == 0
     assert held(tmp_path) == 0
 
 
 def test_vectors_of_the_index_before_need_no_encoding(tmp_path: Path) -> None:
-    encode(first := opened(tmp_path), TEXTS, vectors)
+    encode(first := opened(tmp_path), TEXTS, in_parts)
     keys = list(TEXTS)[:5]
     old = np.frombuffer(b"".join(keys), np.uint8).reshape(-1, 16), first.rows(keys)
     first.discard()
     second = Vectors(tmp_path / "part", "one", WIDTH, old)
-    encode(second, {one: TEXTS[one] for one in list(TEXTS)[5:]}, vectors)
+    encode(second, {one: TEXTS[one] for one in list(TEXTS)[5:]}, in_parts)
     assert floats(second.rows(list(TEXTS)))[:, 0].tolist() == list(map(number, TEXTS.values()))
 
 
@@ -97,13 +107,7 @@ def test_progress_counts_bytes_up_to_the_whole(
 ) -> None:
     monkeypatch.setattr("ragbot.vectors._SLAB", 500)
     told: list[tuple[int, int]] = []
-
-    def passages(texts: Sequence[str], progress: Progress | None = None) -> NDArray[np.float32]:
-        assert progress
-        progress(1, 1)
-        return vectors(texts)
-
-    encode(opened(tmp_path), TEXTS, passages, lambda *args: told.append(args))
+    encode(opened(tmp_path), TEXTS, in_parts, lambda *args: told.append(args))
     whole = sum(len(text.encode()) for text in TEXTS.values())
     assert told == sorted(told) and len(told) > 5
     assert told[-1] == (whole, whole)
