@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 from ray.exceptions import UserCodeException
@@ -70,7 +71,8 @@ def make(model: Path, corpus: Path, tmp_path: Path) -> Make:
     """Index the corpus, by a cluster or without; `told` is told what is encoded."""
 
     def make(name: str, by: Cluster | None, told: Progress = lambda done, total: None) -> object:
-        config = Config(encoder=str(model), index=tmp_path / name, corpus=corpus)
+        place = name if name.startswith("milvus:") else tmp_path / name
+        config = Config(encoder=str(model), index=place, corpus=corpus)
         return renewed_index(config, corpus, default_encoder(config), lambda label: told, by)
 
     return make  # type: ignore[return-value]
@@ -99,6 +101,16 @@ def test_the_index_is_the_same_bit_by_bit(cluster: Cluster, make: Make, tmp_path
     assert alone[0].manifest == together[0].manifest
     assert list(alone[0].chunks) == list(together[0].chunks)
     assert alone[1] == together[1] and len(together[1].skipped) == 3
+
+
+def test_an_index_on_milvus_is_the_same_too(cluster: Cluster, make: Make, tmp_path: Path) -> None:
+    alone, together = (
+        make(f"milvus:{tmp_path / name}.db", by)[0] for name, by in (("a", None), ("b", cluster))
+    )
+    assert alone.manifest == together.manifest
+    assert list(alone.chunks) == list(together.chunks)
+    for chunk in list(alone.chunks)[::100]:
+        assert np.array_equal(alone.sentences_of(chunk), together.sentences_of(chunk))
 
 
 def test_a_killed_worker_loses_and_doubles_nothing(
