@@ -148,7 +148,7 @@ def connected(address: str, workers: int) -> Iterator[Cluster]:
             f"{address!r} is no address of a Ray cluster: name host:port, {NEAREST}, or {LOCAL}."
         )
     ray = _library()
-    with TemporaryDirectory(prefix="ray-") as folder:
+    with TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
         try:
             with _hushed():
                 _join(ray, address, workers, folder)

@@ -3,8 +3,8 @@
 usage: python scripts/measure_encoding.py CORPUS [--workers 1 2]
 
 Indexes the corpus anew in each way. "Start" is the time until the first part is encoded; the speed
-is that of the parts after it, and hence what more workers multiply. At last: how many parts a second
-the driver can hand out and take back when encoding them costs nothing, which bounds all workers.
+is that of the parts after it, which more workers multiply. At last: how many parts a second the
+driver hands out and takes back when encoding them costs nothing, which bounds all workers.
 """
 
 from __future__ import annotations
