@@ -65,8 +65,10 @@ class Cluster:
         from ray.exceptions import RayError, UserCodeException
 
         rows = [{"number": n, "item": pickle.dumps(item)} for n, item in enumerate(items)]
-        size = min(self.workers, len(rows))
-        done = from_items(rows, override_num_blocks=len(rows)).map(
+        waiting = from_items(rows, override_num_blocks=len(rows))
+        del rows  # they lie in the cluster's store now, which may be as much as the memory holds
+        size = min(self.workers, len(items))
+        done = waiting.map(
             _Worker,
             fn_constructor_args=(pickle.dumps(make), os.getcwd()),
             compute=ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=_AHEAD),
