@@ -1,11 +1,13 @@
-"""The flags that several commands share, and those that take long to describe, for typer."""
+"""The flags that several commands share, those that take long to describe, and those that typer
+reads in a way of their own."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 # typer reads annotations at run time, on 3.10 too, where only Optional[...] is safe for it.
 CorpusOption = Annotated[
@@ -105,3 +107,24 @@ FailUnderOption = Annotated[
     Optional[list[str]],
     typer.Option("--fail-under", help="METRIC=VALUE; exit code 1 below it. Repeatable."),
 ]
+
+
+class DefaultGroup(TyperGroup):
+    """A group that takes what does not begin with a command's name for its command `run`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if not args or args[0] not in self.commands:
+            args = ["run", *args]
+        return list(super().parse_args(ctx, args))
+
+
+class RayCommand(TyperCommand):
+    """A command whose `--ray` needs no address: what follows is one only if it looks like one."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if "--ray" in args:
+            at = args.index("--ray") + 1
+            word = "".join(args[at : at + 1])
+            if word.startswith("-") or (":" not in word and word not in ("auto", "local")):
+                args = [*args[:at], "local", *args[at:]]
+        return list(super().parse_args(ctx, args))
