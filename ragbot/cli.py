@@ -8,14 +8,14 @@ how), 130 interrupted.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Optional
 
 import typer
-from typer.core import TyperCommand, TyperGroup
 
 from ragbot.options import (
     CheckerOption,
     CorpusOption,
+    DefaultGroup,
     EncoderOption,
     FailUnderOption,
     HostOption,
@@ -34,6 +34,7 @@ from ragbot.options import (
     PortOption,
     Question,
     RateOption,
+    RayCommand,
     RayOption,
     RephraseOption,
     RerankerOption,
@@ -52,20 +53,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-class RayCommand(TyperCommand):
-    """A command whose `--ray` needs no address; what follows is one if it looks like one."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        from ragbot.cluster import LOCAL, NEAREST
-
-        if "--ray" in args:
-            at = args.index("--ray") + 1
-            word = "".join(args[at : at + 1])
-            if word.startswith("-") or (":" not in word and word not in (LOCAL, NEAREST)):
-                args = [*args[:at], LOCAL, *args[at:]]
-        return list(super().parse_args(ctx, args))
 
 
 @app.command(cls=RayCommand)
@@ -185,15 +172,6 @@ def verify(
 
     if not commands.verify(answers, dict(corpus=corpus, keep_all=keep_all), as_json=json):
         raise typer.Exit(1)
-
-
-class DefaultGroup(TyperGroup):
-    """A group that takes what does not begin with a command's name for its command `run`."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if not args or args[0] not in self.commands:
-            args = ["run", *args]
-        return list(super().parse_args(ctx, args))
 
 
 evaluation = typer.Typer(cls=DefaultGroup)

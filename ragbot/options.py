@@ -1,11 +1,13 @@
-"""The flags that several commands share, and those that take long to describe, for typer."""
+"""The flags that several commands share, those that take long to describe, and those that typer
+reads in a way of their own."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 # typer reads annotations at run time, on 3.10 too, where only Optional[...] is safe for it.
 CorpusOption = Annotated[
@@ -32,6 +34,14 @@ TopKOption = Annotated[Optional[int], typer.Option("--top-k", "-k", help="Passag
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 KeepAllOption = Annotated[
     Optional[bool], typer.Option("--keep-all", help="Keep web-page litter, too.")
+]
+RayOption = Annotated[
+    Optional[str],
+    typer.Option(
+        "--ray",
+        metavar="[ADDRESS]",
+        help="Read and encode by a Ray cluster: host:port, auto, or one made here.",
+    ),
 ]
 RayOption = Annotated[
     Optional[str],
@@ -106,3 +116,24 @@ FailUnderOption = Annotated[
 def listed(values: Optional[list[str]]) -> tuple[str, ...]:
     """What a repeatable flag was given, each time one or several with commas between."""
     return tuple(part.strip() for part in ",".join(values or ()).split(",") if part.strip())
+
+
+class DefaultGroup(TyperGroup):
+    """A group that takes what does not begin with a command's name for its command `run`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if not args or args[0] not in self.commands:
+            args = ["run", *args]
+        return list(super().parse_args(ctx, args))
+
+
+class RayCommand(TyperCommand):
+    """A command whose `--ray` needs no address: what follows is one only if it looks like one."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if "--ray" in args:
+            at = args.index("--ray") + 1
+            word = "".join(args[at : at + 1])
+            if word.startswith("-") or (":" not in word and word not in ("auto", "local")):
+                args = [*args[:at], "local", *args[at:]]
+        return list(super().parse_args(ctx, args))
