@@ -43,14 +43,6 @@ RayOption = Annotated[
         help="Read and encode by a Ray cluster: host:port, auto, or one made here.",
     ),
 ]
-RayOption = Annotated[
-    Optional[str],
-    typer.Option(
-        "--ray",
-        metavar="[ADDRESS]",
-        help="Read and encode by a Ray cluster: host:port, auto, or one made here.",
-    ),
-]
 LeftOutOption = Annotated[bool, typer.Option("--verbose", "-v", help="List what is left out.")]
 Question = Annotated[str, typer.Argument(help="What you want to know.", show_default=False)]
 

@@ -17,9 +17,9 @@ import psutil
 import pytest
 from ray.exceptions import UserCodeException
 
-from ragbot.cli import main
+from ragbot.__main__ import main
 from ragbot.cluster import LOCAL, Cluster, connected
-from ragbot.config import Config
+from ragbot.config import load_config
 from ragbot.corpus import Corpus
 from ragbot.errors import ConfigError, CorpusError, ModelError
 from ragbot.index import Index
@@ -72,7 +72,7 @@ def make(model: Path, corpus: Path, tmp_path: Path) -> Make:
 
     def make(name: str, by: Cluster | None, told: Progress = lambda done, total: None) -> object:
         place = name if name.startswith("milvus:") else tmp_path / name
-        config = Config(encoder=str(model), index=place, corpus=corpus)
+        config = load_config(dict(encoder=str(model), index=place, corpus=corpus))
         return renewed_index(config, corpus, default_encoder(config), lambda label: told, by)
 
     return make  # type: ignore[return-value]
@@ -154,7 +154,7 @@ def test_what_was_encoded_before_an_interruption_is_not_encoded_again(
 def test_a_worker_that_sees_another_machine_says_so(
     cluster: Cluster, model: Path, corpus: Path, tmp_path: Path
 ) -> None:
-    encoder = default_encoder(Config(encoder=str(model)))
+    encoder = default_encoder(load_config(dict(encoder=str(model))))
     alike = partial(_worker_encoder, str(model), tmp_path, encoder.fingerprint)
     other = partial(_worker_encoder, str(model), tmp_path, "another")
     with pytest.raises(CorpusError, match=r"sees no .*gone"):

@@ -9,7 +9,7 @@ import re
 import threading
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -441,9 +441,8 @@ def whole(
     messages: list[Message],
     max_tokens: int = 12,
     form: str = "",
-    begun: Sequence[Message] = (),
 ) -> tuple[str, Usage]:
-    stream, text = engine.stream(messages, max_tokens=max_tokens, form=form, begun=begun), ""
+    stream, text = engine.stream(messages, max_tokens=max_tokens, form=form), ""
     while True:
         try:
             text += next(stream)
