@@ -20,7 +20,7 @@ from ragbot.fence import checked
 from ragbot.generator import Generator
 from ragbot.index import Index
 from ragbot.inquiry import Found, Inquiry
-from ragbot.looks import looks
+from ragbot.looks import look_at
 from ragbot.retriever import UNRELATED, Retriever
 from ragbot.streaming import AnswerStream
 from ragbot.text import across, detect_language, detect_script, fold
@@ -167,11 +167,8 @@ class RagBot:
         language = _language(question, history, hits)
         retrieval_ms = clock.ms()
         inquiry = Inquiry(queries, language, hits, retriever, generator, watch)
-        best = Found()
-        for look in looks(retriever.ranked(queries, hits), hits, language):
-            best = max(best, inquiry.read(look), key=lambda found: found.sureness)
-            if best.text or generator.cancelled:
-                break
+        look = look_at(hits, retriever.ranked(queries, hits), language)
+        best = inquiry.read(look) if look else Found()
         related = () if best.text else _related(retriever, queries[0], hits)
         text = best.text or phrases.ABSTENTION[language]
         text += inquiry.disagreement(best)

@@ -1,6 +1,6 @@
 """What some passages answer to a question: read, proven sentence by sentence, weighed.
 
-One look at a time; which looks are taken, and what is said when none answers, is the bot's.
+What is said when they do not is the bot's.
 """
 
 from __future__ import annotations
@@ -42,11 +42,6 @@ class Found:
     signals: Mapping[str, float] = field(default_factory=dict)
     citer: Citer | None = None
     proven: Sequence[tuple[str, Sequence[Evidence]]] = ()
-
-    @property
-    def sureness(self) -> tuple[bool, float]:
-        """What is better ranks higher."""
-        return bool(self.text), self.probability
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,13 @@
 """What a generator reads at once: the sentences that bear most on a question, of whatever passages.
 
 A small model reads little well, and each token takes time. The best sentences of the best passages
-hold the answer as often as twice as many tokens of whole passages do (docs/architecture.md).
+hold the answer as often as twice as many tokens of whole passages do, and what is left out is not
+worth a second look (docs/architecture.md).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ragbot.evidence import Evidence
@@ -16,7 +17,6 @@ from ragbot.types import Hit, Language
 # Tokens, about, of a look; a single sentence may be longer. Between languages the small model loses
 # its way among other sentences sooner.
 ROOM, ROOM_ACROSS = 160.0, 80.0
-MOST = 2  # looks
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +50,10 @@ def _in(evidence: Evidence, part: Hit) -> bool:
     return evidence.hit.doc == part.doc and part.start <= evidence.start < part.end
 
 
-def looks(ranked: Sequence[Hit], hits: Sequence[Hit], asked: Language) -> Iterator[Look]:
-    """The looks at `hits` for a question in a language, of which `ranked` are the sentences, the
-    best first."""
-    left = list(ranked)
-    for _ in range(MOST):
-        if not left:
-            return
-        chosen = _fitting(left, asked)
-        left = [part for part in left if part not in chosen]
-        yield _arranged(chosen, hits)
+def look_at(hits: Sequence[Hit], ranked: Sequence[Hit], asked: Language) -> Look | None:
+    """What is read of `hits` for a question in a language, of which `ranked` are the sentences, the
+    best first; None where there are none."""
+    return _arranged(_fitting(ranked, asked), hits) if ranked else None
 
 
 def weight(text: str) -> float:

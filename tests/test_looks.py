@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from ragbot.looks import Look, looks, weight
+from ragbot.looks import Look, look_at, weight
 from ragbot.types import Chunk, Hit, Language
 
 LONG, SHORT, ENGLISH = "甲" * 300, "乙" * 50, "English words. " * 10
@@ -22,33 +22,37 @@ def sentence(hit: Hit, text: str) -> Hit:
     return Hit(hit.rank, hit.score, chunk)
 
 
-def taken(ranked: Sequence[Hit], hits: Sequence[Hit], asked: Language = "zh-Hant") -> list[Look]:
-    return list(looks(ranked, hits, asked))
+def taken(ranked: Sequence[Hit], hits: Sequence[Hit], asked: Language = "zh-Hant") -> Look:
+    look = look_at(hits, ranked, asked)
+    assert look is not None
+    return look
 
 
 @pytest.mark.parametrize(
     ("texts", "asked", "expected"),
     [
-        ([SHORT] * 3, "zh-Hant", [[1, 2, 3]]),
-        ([SHORT] * 5, "zh-Hant", [[1, 2, 3], [4, 5]]),
-        ([SHORT] * 9, "zh-Hans", [[1, 2, 3], [4, 5, 6]]),  # no third look
-        ([LONG, SHORT], "zh-Hant", [[1], [2]]),  # the first one is read, however long
-        ([SHORT, LONG, SHORT], "zh-Hant", [[1, 3], [2]]),  # what fits still goes with the best
-        ([SHORT, ENGLISH, SHORT], "zh-Hant", [[1, 3], [2]]),  # one language at a time
-        ([ENGLISH, SHORT, SHORT], "en", [[1], [2]]),
-        ([SHORT] * 3, "en", [[1], [2]]),  # less of another language
-        ([ENGLISH] * 3, "en", [[1, 2, 3]]),
-        (["華為軍團。", "华为军团。"], "zh-Hans", [[1, 2]]),  # the scripts are one
-        ([], "en", []),
+        ([SHORT] * 3, "zh-Hant", [1, 2, 3]),
+        ([SHORT] * 5, "zh-Hans", [1, 2, 3]),
+        ([LONG, SHORT], "zh-Hant", [1]),  # the first one is read, however long
+        ([SHORT, LONG, SHORT], "zh-Hant", [1, 3]),  # what fits still goes with the best
+        ([SHORT, ENGLISH, SHORT], "zh-Hant", [1, 3]),  # one language
+        ([ENGLISH, SHORT, SHORT], "en", [1]),
+        ([SHORT] * 3, "en", [1]),  # less of another language
+        ([ENGLISH] * 3, "en", [1, 2, 3]),
+        (["華為軍團。", "华为军团。"], "zh-Hans", [1, 2]),  # the scripts are one
     ],
 )
-def test_the_best_sentences_are_read_first(
-    texts: Sequence[str], asked: Language, expected: list[list[int]]
+def test_the_best_sentences_are_read(
+    texts: Sequence[str], asked: Language, expected: list[int]
 ) -> None:
     hits = [passage(rank, text) for rank, text in enumerate(texts, start=1)]
-    found = taken(hits, hits, asked)
-    assert [[hit.paragraph for hit in look.passages] for look in found] == expected
-    assert all(len(look.texts) == len(look.passages) for look in found)
+    look = taken(hits, hits, asked)
+    assert [hit.paragraph for hit in look.passages] == expected
+    assert len(look.texts) == len(look.passages)
+
+
+def test_where_nothing_was_found_there_is_nothing_to_read() -> None:
+    assert look_at([], [], "en") is None
 
 
 def test_sentences_of_a_passage_are_read_in_its_order_under_its_headings() -> None:
@@ -61,15 +65,14 @@ def test_sentences_of_a_passage_are_read_in_its_order_under_its_headings() -> No
         sentence(second, "And two."),
         sentence(first, "甲一。"),
     ]
-    chinese, english = taken(ranked, [first, second, third])
-    assert chinese.passages == [third, first]
-    assert chinese.texts == ["丁二。", "書\n章\n甲一。甲三。"]
-    assert english.texts == ["And two."]
+    look = taken(ranked, [first, second, third])
+    assert look.passages == [third, first]
+    assert look.texts == ["丁二。", "書\n章\n甲一。甲三。"]
 
 
 def test_english_sentences_are_parted_by_spaces() -> None:
     hit = passage(1, "Second one. And two.")
-    (look,) = taken([sentence(hit, "And two."), sentence(hit, "Second one.")], [hit], "en")
+    look = taken([sentence(hit, "And two."), sentence(hit, "Second one.")], [hit], "en")
     assert look.texts == ["Second one. And two."]
 
 
