@@ -14,7 +14,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from ragbot.evidence import STOP_WORDS, Evidence, cited, content_words, coverage, denies
-from ragbot.text import across, detect_language, fold, to_language
+from ragbot.text import across, asks, detect_language, fold, to_language
 from ragbot.types import Citation, Language
 from ragbot.words import mentioned_numbers, names, stated_numbers, topic
 
@@ -194,7 +194,7 @@ _TIME = re.compile(
 
 def echoes(claim: str, question: str) -> bool:
     """Whether a claim is the question again, or holds no word that the question does not."""
-    return fold(claim).text.endswith("?") or not _unasked(content_words(claim), question)
+    return asks(claim) or not _unasked(content_words(claim), question)
 
 
 def _says_something(claim: str, question: str) -> bool:
@@ -205,7 +205,7 @@ def _says_something(claim: str, question: str) -> bool:
     which one it was: each was wrong.
     """
     asked, told = fold(question).text, fold(claim).text
-    if told.endswith("?"):  # the question again
+    if asks(claim):  # the question again
         return False
     numbers = mentioned_numbers(claim)
     if _HOW_MANY.search(asked) and not numbers:

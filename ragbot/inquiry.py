@@ -18,7 +18,7 @@ from ragbot.evidence import Evidence, copied, denies, gather, rivals
 from ragbot.generator import Generator, Reading
 from ragbot.looks import Look, weight
 from ragbot.retriever import Retriever
-from ragbot.text import across, detect_language, sentences, to_language
+from ragbot.text import across, asks, detect_language, sentences, to_language
 from ragbot.tracing import note, span
 from ragbot.types import Hit, Language, Step, Watch
 
@@ -78,7 +78,9 @@ class Inquiry:
         told: list[str] = []
         if sure >= threshold():
             self.watch(Step("telling"))
-            claims = said.claims or [("", [piece]) for piece in said.verbatim]
+            claims = said.claims or [
+                ("", [piece]) for piece in said.verbatim if not asks(piece.text)
+            ]
             told = [_told(citer, claim, proof) for claim, proof in claims]
         joined = (" " if self.language == "en" else "").join(told)
         note({"ragbot.passages": len(passages), "ragbot.confidence": sure})
@@ -173,14 +175,16 @@ def _said(reading: Reading, look: Look, citer: Citer) -> _Said:
     claims = _proven(citer, written, places)
     if share < _VERBATIM:  # the copy is made up, and so may be the answer
         return _Said(reading.answer, quoted, claims)
+    proof = [piece for _, pieces in claims for piece in pieces]
+    if proof and look.behind(proof) <= _TRUSTED:
+        return _Said(reading.answer, quoted, claims)
     overlooked = look.behind(quoted) > _TRUSTED
-    astray = claims and not any(piece in proof for _, proof in claims for piece in quoted)
-    if overlooked or astray or all(echoes(one, citer.question) for one in written):
-        # From another sentence than it should be, or the question once more: it speaks for itself.
-        quoted = look.best(citer.evidence) if overlooked else quoted
-        claims = _proven(citer, [piece.text for piece in quoted], frozenset())
-        return _Said(_text(quoted), quoted, claims, quoted)
-    return _Said(reading.answer, quoted, claims, quoted)
+    if not overlooked and not claims and not all(echoes(one, citer.question) for one in written):
+        return _Said(reading.answer, quoted, verbatim=quoted)
+    # From another sentence than it should be, or the question once more: it speaks for itself.
+    quoted = look.best(citer.evidence) if overlooked else quoted
+    claims = _proven(citer, [piece.text for piece in quoted], frozenset())
+    return _Said(_text(quoted), quoted, claims, quoted)
 
 
 def _text(pieces: Sequence[Evidence]) -> str:

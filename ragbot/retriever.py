@@ -12,7 +12,7 @@ from dataclasses import replace
 from ragbot.encoder import Encoder
 from ragbot.index import Candidate, Index
 from ragbot.lexical import Lexical
-from ragbot.text import sentences
+from ragbot.text import asks, sentences
 from ragbot.types import Chunk, Hit, Rerank
 
 # The score is the mean of two cosines (the passage's and its best sentence's) plus this much of
@@ -102,7 +102,7 @@ def _answering(text: str) -> list[tuple[int, int, tuple[int, int]]]:
     runs, begun = [], 0
     spans = sentences(text)
     for number, (start, end) in enumerate(spans):
-        if not text[start:end].rstrip().endswith(("?", "？")):
+        if not asks(text[start:end]):
             runs.append((begun, number, (spans[begun][0], end)))
             begun = number + 1
     if spans and not runs:

@@ -100,6 +100,11 @@ _ABBREVIATION = re.compile(
 _CONTINUES = re.compile(r"\s*[,，、；;：:a-z)）]")
 
 
+def asks(text: str) -> bool:
+    """Whether a text ends as a question does."""
+    return text.rstrip().endswith(("?", "？"))
+
+
 def sentences(text: str) -> list[tuple[int, int]]:
     """Spans of the sentences, in order, without white space at their ends.
 
