@@ -161,13 +161,14 @@ def connected(address: str, workers: int) -> Iterator[Cluster]:
 
 def _join(ray: Any, address: str, workers: int, folder: str) -> None:
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address != LOCAL:
+        _require(address)
     try:
         if address == LOCAL:
             ray.init(LOCAL, num_cpus=workers, include_dashboard=False, _temp_dir=folder, **quiet)
         else:
-            _require(address)
             ray.init(address, **quiet)
-    except (OSError, RuntimeError, ValueError) as error:
+    except Exception as error:  # of a node that does not start the library raises nothing narrower
         raise ConfigError(
             f"The Ray cluster {address!r} cannot be used ({_last_line(str(error))}): {_REMEDY}."
         ) from error
