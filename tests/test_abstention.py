@@ -144,25 +144,6 @@ def test_nothing_is_answered_from_nothing_however_likely(
     assert bot.ask("華為軍團的總部在哪裡？").abstained
 
 
-def test_of_two_looks_the_likelier_one_speaks(
-    weighed: Callable[..., RagBot], engine: FakeEngine
-) -> None:
-    for likely in ((0.3, 0.2), (0.2, 0.3)):
-        engine.enqueue(nothing(none=-0.2), nothing(none=-0.3))
-        answer = weighed(*likely, texts=(LONG, LONG, LONG)).ask("華為？")
-        assert answer.abstained and answer.confidence == 0.3
-        assert answer.signals["log_none"] == (-0.2 if likely[0] > likely[1] else -0.3)
-
-
-def test_the_second_look_answers_where_the_first_was_unsure(
-    weighed: Callable[..., RagBot], engine: FakeEngine
-) -> None:
-    told = reading("華為的事情說來話長，要從頭講起。", "華為的事情要從頭講起。")
-    engine.enqueue(told, told)
-    answer = weighed(0.4, 0.6, texts=(LONG, LONG, LONG)).ask("華為的事情？")
-    assert answer.answer == "華為的事情要從頭講起。[1]" and answer.confidence == 0.6
-
-
 # --- what comes nearest ----------------------------------------------------------------------
 
 NEAR: Mapping[Language, str] = {

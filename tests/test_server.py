@@ -91,7 +91,7 @@ SERVING = """
     from pathlib import Path
     from ragbot.bot import RagBot
     from ragbot.chunking import chunk
-    from ragbot.cli import main
+    from ragbot.__main__ import main
     from ragbot.corpus import load_corpus
     from ragbot.faiss_index import build_index
     from ragbot.retriever import Retriever

@@ -273,7 +273,7 @@ SERVING = """
     from ragbot.chunking import chunk
     from ragbot.config import load_config
     from ragbot.corpus import load_corpus
-    from ragbot.index import build_index
+    from ragbot.faiss_index import build_index
     from ragbot.retriever import Retriever
     from ragbot.web import server
     from ragbot.web.guard import Rules

@@ -39,7 +39,7 @@ PATIENCE = 420.0  # seconds: longer than a question may wait and be worked on
 CLERK = """
 import sys
 from pathlib import Path
-import ragbot.cli
+import ragbot.__main__
 from ragbot.bot import RagBot
 from ragbot.chunking import chunk
 from ragbot.corpus import load_corpus
@@ -70,7 +70,7 @@ def serve() -> None:
     server.run(site(bot), listener)
 
 ragbot.cli.app = serve  # what Ctrl-C does, the command line knows
-ragbot.cli.main()
+ragbot.__main__.main()
 """
 
 
