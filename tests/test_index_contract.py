@@ -157,7 +157,7 @@ def test_sentences_have_vectors(index: Index, encoder: FakeEncoder) -> None:
 
 
 def test_languages(index: Index) -> None:
-    assert index.languages == {"zh-Hant", "en"}
+    assert index.languages == {"zh-Hans", "en"}  # marks alone are of no script
 
 
 def test_what_an_index_is_can_be_told_without_opening_it(
@@ -182,7 +182,7 @@ def test_unchanged_text_is_not_encoded_again(store: IndexStore, encoder: FakeEnc
     store.build(*content(*TEXTS), encoder)
     before = len(encoder.encoded)
     index = store.build(*content("新的一段。", "百度沒有這樣做。", *TEXTS[1:]), encoder)
-    assert encoder.encoded[before:] == ["題\n新的一段。", "題\n百度沒有這樣做。"]
+    assert sorted(encoder.encoded[before:]) == ["題\n新的一段。", "題\n百度沒有這樣做。"]
     assert len(index.chunks) == 7
 
 
