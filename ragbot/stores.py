@@ -132,6 +132,8 @@ class MilvusStore:
         return build_milvus(Desk(self.place, self.folder), documents, chunks, encoder, progress)
 
     def source(self) -> Mapping[str, str] | None:
+        if not self.exists():
+            return None
         return _source(opened(self.place).facts.take([SOURCE]).get(SOURCE, ""))
 
     def note_source(self, source: Mapping[str, str]) -> None:

@@ -60,3 +60,10 @@ def test_the_token_never_shows(monkeypatch: pytest.MonkeyPatch) -> None:
     place = load_config().index
     assert isinstance(place, Milvus) and place.token == "root:secret"
     assert "secret" not in f"{place}{place!r}{load_config()!r}"
+
+
+def test_no_secret_is_kept_with_an_evaluation() -> None:
+    from ragbot.config import Config
+    from ragbot.evaluation.run import _PLACES
+
+    assert {name for name, field in Config.model_fields.items() if not field.repr} <= _PLACES

@@ -44,6 +44,7 @@ _PLACES = {
     "base_url",
     "llm_api_key",
     "api_key",
+    "milvus_token",
     "rate",
     "database",
     "threads",

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import atexit
 import logging
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from ragbot.address import Milvus
 from ragbot.errors import ConfigError, StoreError, UnreachableError
@@ -45,9 +47,27 @@ def connect(place: Milvus) -> MilvusClient:
         ) from error
     for name in ("pymilvus", "pymilvus.milvus_client"):  # it prints what it raises, too
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    if place.lite is None:
+        _knock(place)
     uri = place.uri if place.lite is None else _lite(place.lite.absolute())
     with told(place):
         return MilvusClient(uri, token=place.token, timeout=QUICK, grpc_options=_CHANNEL)
+
+
+def _knock(place: Milvus) -> None:
+    """Raise UnreachableError when nobody listens: gRPC takes half a minute to give up at exit."""
+    server = urlsplit(place.uri)
+    try:
+        socket.create_connection((server.hostname, server.port), timeout=QUICK).close()
+    except OSError as error:
+        raise _unreachable(place, error.strerror or error) from error
+
+
+def _unreachable(place: Milvus, reason: object) -> UnreachableError:
+    return UnreachableError(
+        f"Milvus at {place} does not do what it is asked ({reason}): see that it runs, or name"
+        " another index with --index."
+    )
 
 
 @contextmanager
@@ -59,10 +79,7 @@ def told(place: Milvus) -> Iterator[None]:
     try:
         yield
     except (MilvusException, RpcError) as error:
-        raise UnreachableError(
-            f"Milvus at {place} does not do what it is asked ({_reason(error)}): see that it runs,"
-            " or name another index with --index."
-        ) from error
+        raise _unreachable(place, _reason(error)) from error
 
 
 def damaged(place: Milvus, what: object) -> StoreError:
