@@ -23,9 +23,9 @@ answer could be proven; the log odds that, read again beside the sentence it is 
 answers; whether the question is in another language."""
 
 
-# Log odds that checks mostly give: nine of ten are between. Of 426 looks 64 % need no check by
-# these bounds, and none of them was decided otherwise by its own.
-_DOUBTED, _ASSURED = -10.0, 10.0
+# Log odds that checks give: 96 of 100 are between. Of 162 questions 66 % need no check by these
+# bounds, and none of them was decided otherwise by its own.
+_DOUBTED, _ASSURED = -2.0, 6.0
 
 
 class Weights(TypedDict):

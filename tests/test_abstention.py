@@ -14,7 +14,7 @@ from ragbot.bot import RagBot
 from ragbot.phrases import ABSTENTION, RELATED
 from ragbot.types import Language, Token
 from tests.fakes import FakeEngine, Reply, nothing, reading
-from tests.test_bot import ARTICLE, BAICHUAN, CORPS, FOUNDED, LONG
+from tests.test_bot import ARTICLE, BAICHUAN, CORPS, FOUNDED
 
 MakeBot = Callable[..., RagBot]
 SURE = dict.fromkeys(SIGNALS, 1.0) | {

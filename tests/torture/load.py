@@ -40,6 +40,7 @@ CLERK = """
 import sys
 from pathlib import Path
 import ragbot.__main__
+import ragbot.cli
 from ragbot.bot import RagBot
 from ragbot.chunking import chunk
 from ragbot.corpus import load_corpus
