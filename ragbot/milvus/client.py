@@ -58,7 +58,7 @@ def _knock(place: Milvus) -> None:
     """Raise UnreachableError when nobody listens: gRPC takes half a minute to give up at exit."""
     server = urlsplit(place.uri)
     try:
-        socket.create_connection((server.hostname, server.port), timeout=QUICK).close()
+        socket.create_connection((server.hostname or "", server.port or 0), QUICK).close()
     except OSError as error:
         raise _unreachable(place, error.strerror or error) from error
 
