@@ -210,8 +210,9 @@ def test_a_wrong_number_gives_way_to_the_sentence_that_has_it(
 
 
 def test_an_answer_is_checked_beside_the_sentence_it_was_read_from(
-    make_bot: MakeBot, engine: FakeEngine
+    make_bot: MakeBot, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("ragbot.inquiry.decided", lambda signals: False)
     engine.enqueue(DOUBTED, nothing())
     bot = make_bot(ARTICLE)
     bot.ask("華為何時組建軍團？")

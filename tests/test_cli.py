@@ -472,7 +472,8 @@ def test_ctrl_c_in_the_middle_of_imports_ends_quietly(seconds: float) -> None:
     time.sleep(seconds)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
-    assert process.returncode in (0, 2, 130) and "Traceback" not in stderr
+    # By the signal itself: the command was done, and the interpreter at its end.
+    assert process.returncode in (0, 2, 130, -signal.SIGINT) and "Traceback" not in stderr
 
 
 def test_a_terminal_without_the_characters_is_told_their_numbers(tmp_path: Path) -> None:

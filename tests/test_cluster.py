@@ -85,7 +85,8 @@ def make(model: Path, corpus: Path, tmp_path: Path) -> Make:
 
 
 def descendants() -> list[psutil.Process]:
-    return psutil.Process().children(recursive=True)
+    found: list[psutil.Process] = psutil.Process().children(recursive=True)
+    return found
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -235,7 +236,7 @@ def test_an_interrupted_command_leaves_no_process(
     settings = os.environ | {"PYTHONPATH": root, "RAGBOT_THREADS": "2"}
     process = subprocess.Popen(command, env=settings, stderr=subprocess.PIPE, text=True)
     family: list[psutil.Process] = []
-    while not any(one.name().startswith("ray") for one in family):
+    while not any(one.name().startswith(WORKER) for one in family):
         assert process.poll() is None
         time.sleep(0.2)
         family = psutil.Process(process.pid).children(recursive=True)

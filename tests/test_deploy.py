@@ -4,16 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import socket
-import subprocess
-import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
-import httpx
 import pytest
 import yaml
 
@@ -21,9 +14,6 @@ from ragbot.bot import RagBot
 from ragbot.config import Config
 from ragbot.web.desk import Desk
 from ragbot.web.observe import Book
-from tests.served import SOON
-from tests.test_shared import Served, serving
-from tests.test_uploads import BRIDGE, SHOP
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
 SERVICES = "balancer web-1 web-2 index vllm postgres milvus etcd minio prometheus grafana".split()
@@ -122,79 +112,3 @@ def test_the_dashboard_asks_for_outcomes_that_there_are() -> None:
     outcomes = [one for text in expressions() for one in re.findall(r'outcome="(\w+)"', text)]
     assert outcomes
     assert all(f'ragbot_questions_total{{outcome="{one}"}}' in kept for one in outcomes)
-
-
-# --- the balancer ----------------------------------------------------------------------------
-
-
-@contextmanager
-def balancing(*copies: Served) -> Iterator[str]:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    settings = {
-        "SITE": f"http://127.0.0.1:{port}",
-        "BALANCER_SECRET": "of this test",
-        "COPIES": " ".join(copy.address.removeprefix("http://") for copy in copies),
-    }
-    text = "{\n\tadmin off\n}\n" + (DEPLOY / "Caddyfile").read_text()
-    process = subprocess.Popen(
-        ["caddy", "run", "--config", "-", "--adapter", "caddyfile"],
-        stdin=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env=settings | {"PATH": "/usr/bin:/bin:/usr/local/bin", "HOME": str(Path.cwd())},
-        text=True,
-    )
-    try:
-        assert process.stdin
-        with process.stdin:
-            process.stdin.write(text)
-        end = time.monotonic() + SOON
-        while not answers(settings["SITE"]):
-            assert time.monotonic() < end
-        yield settings["SITE"]
-    finally:
-        process.kill()
-        process.wait()
-
-
-def answers(address: str) -> bool:
-    try:
-        return httpx.get(f"{address}/healthz").status_code == 200
-    except httpx.HTTPError:
-        time.sleep(0.05)
-        return False
-
-
-@pytest.mark.skipif(not shutil.which("caddy"), reason="caddy is not installed")
-def test_a_visitor_stays_with_his_copy_and_outlives_it(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'shared.sqlite'}"
-    with ExitStack() as stack:
-        copies = [stack.enter_context(serving(tmp_path / name, url)) for name in ("1", "2")]
-        address = stack.enter_context(balancing(*copies))
-        visitor = Served(copies[0].process, address)
-        for number in range(4):  # a file that was sent lies with the copy that it was sent to
-            visitor.add(f"{number}.txt", BRIDGE if number else SHOP)
-        mine = visitor.http.cookies["ragbot_copy"]
-        assert len(visitor.do("begin")["names"]) == 4
-        strangers = {httpx.get(address).cookies["ragbot_copy"] for _ in range(30)}
-        assert mine in strangers and len(strangers) == 2
-        assert httpx.get(f"{address}/metrics").status_code == 404
-        his = next(copy for copy in copies if is_of(visitor, copy))
-        his.process.kill()
-        his.process.wait()
-        assert len(visitor.do("begin")["names"]) == 4
-        assert visitor.http.cookies["ragbot_copy"] != mine
-        visitor.add("more.txt", SHOP)
-
-
-def is_of(visitor: Served, copy: Served) -> bool:
-    """Whether a visitor's requests come to that copy."""
-    before = requests(copy)
-    visitor.do("alive")
-    return requests(copy) > before
-
-
-def requests(copy: Served) -> float:
-    text = httpx.get(f"{copy.address}/metrics").text
-    found = re.findall(r'^ragbot_requests_total\{method="POST".*\} (\S+)$', text, re.M)
-    return sum(map(float, found))
