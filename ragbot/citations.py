@@ -212,8 +212,7 @@ def _says_something(claim: str, question: str) -> bool:
         return False
     if _WHEN.match(asked) and not numbers and not _TIME.search(told):
         return False
-    content = content_words(claim)
-    return bool(content if is_closed(question) else _unasked(content, question))
+    return bool(content_words(claim)) if is_closed(question) else not echoes(claim, question)
 
 
 def _best(scores: Sequence[float]) -> int | None:

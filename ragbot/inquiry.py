@@ -69,7 +69,7 @@ class Inquiry:
         reading = self.generator.read(self.queries[0], texts, source)
         citer = self._citer(source, gather(passages))
         said = self._listed(passages[0]) or _said(reading, look, citer)
-        signals = self._signals(passages[0], reading, source) | {"proven": float(bool(said.claims))}
+        signals = self._signals(passages[0], reading, said, source)
         if not decided(signals):
             signals["checked"] = self._checked(said, source)
         sure = probability(signals)
@@ -86,12 +86,14 @@ class Inquiry:
         note({"ragbot.passages": len(passages), "ragbot.confidence": sure})
         return Found(joined, sure, signals, citer, said.claims)
 
-    def _signals(self, best: Hit, reading: Reading, source: Language) -> dict[str, float]:
+    def _signals(
+        self, best: Hit, reading: Reading, said: _Said, source: Language
+    ) -> dict[str, float]:
         return {
             "score": best.score,
             "margin": best.score - self._next_score(best),
             "log_none": reading.log_none,
-            "proven": 0.0,
+            "proven": float(bool(said.claims)),
             "checked": 0.0,
             "across": float(across(source, self.language)),
         }

@@ -34,16 +34,17 @@ class Look:
 
     def best(self, evidence: Sequence[Evidence]) -> list[Evidence]:
         """The evidence that is the best sentence."""
-        best = max(
-            (part for parts in self.sentences for part in parts), key=lambda part: part.score
-        )
+        best = max(self._parts, key=lambda part: part.score)
         return [one for one in evidence if _in(one, best)]
 
     def behind(self, evidence: Sequence[Evidence]) -> float:
         """How far the best of some evidence scores below the best sentence."""
-        parts = [part for parts in self.sentences for part in parts]
-        scores = [part.score for part in parts if any(_in(one, part) for one in evidence)]
-        return max(part.score for part in parts) - max(scores, default=0.0)
+        scores = [part.score for part in self._parts if any(_in(one, part) for one in evidence)]
+        return max(part.score for part in self._parts) - max(scores, default=0.0)
+
+    @property
+    def _parts(self) -> list[Hit]:
+        return [part for parts in self.sentences for part in parts]
 
 
 def _in(evidence: Evidence, part: Hit) -> bool:

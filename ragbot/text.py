@@ -102,7 +102,7 @@ _CONTINUES = re.compile(r"\s*[,，、；;：:a-z)）]")
 
 def asks(text: str) -> bool:
     """Whether a text ends as a question does."""
-    return text.rstrip().endswith(("?", "？"))
+    return fold(text.rstrip()[-1:]).text == "?"
 
 
 def sentences(text: str) -> list[tuple[int, int]]:

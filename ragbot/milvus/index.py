@@ -7,7 +7,6 @@ rank alike, and alike texts have equal scores.
 
 from __future__ import annotations
 
-from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -98,10 +97,10 @@ class MilvusIndex:
     ) -> tuple[NDArray[float32], NDArray[float32]]:
         import numpy as np
 
-        parts = [b64decode("".join(row["rows"])) for row in rows]
-        whole = np.frombuffer(b"".join(parts), "<u2").reshape(-1, self.manifest.dimension)
-        size = np.array([len(part) for part in parts]) // (2 * self.manifest.dimension)
-        return best_cosines(floats(whole), size, vector)
+        parts = [vectors_of(row, self.manifest.dimension) for row in rows]
+        size = np.array([len(part) for part in parts], dtype=np.int64)
+        nothing = np.empty((0, self.manifest.dimension), np.uint16)
+        return best_cosines(floats(np.concatenate([nothing, *parts])), size, vector)
 
     @cached_property
     def languages(self) -> frozenset[Language]:
