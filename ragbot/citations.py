@@ -14,7 +14,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from ragbot.evidence import STOP_WORDS, Evidence, cited, content_words, coverage, denies
-from ragbot.text import across, asks, detect_language, fold, to_language
+from ragbot.text import across, asks, detect_language, fold, sentences, to_language
 from ragbot.types import Citation, Language
 from ragbot.words import mentioned_numbers, names, stated_numbers, topic
 
@@ -82,8 +82,11 @@ class Citer:
         return (claim, proof) if proof else None
 
     def tell(self, claim: str, proof: Sequence[Evidence]) -> str:
-        """A proven claim as the reader is shown it, with the markers of what is now cited."""
-        return self.retell(claim) + self.markers(proof)
+        """A proven claim as the reader is shown it, each sentence with the markers of what is now
+        cited."""
+        told, markers = self.retell(claim), self.markers(proof)
+        between = " " if detect_language(told) == "en" else ""
+        return between.join(told[start:end] + markers for start, end in sentences(told))
 
     def markers(self, proof: Sequence[Evidence]) -> str:
         """The markers that stand for some evidence, which is now cited."""

@@ -16,6 +16,7 @@ from ragbot.words import mentioned_numbers, stated_numbers
 # What is short enough to stand in brackets: a name, a date, a term; not a sentence.
 _LONGEST_TERM = {"en": 60, "zh-Hant": 24, "zh-Hans": 24}
 _BESIDE = 60  # characters of a claim that may stand beside its retelling
+_SENTENCES = 3  # that a long sentence is translated into, at the most
 _A_WORD = 4  # letters: fewer are no sentence
 _FULL_STOP = re.compile(r"[。.！!]+$")
 
@@ -36,13 +37,14 @@ def messages(question: str, claim: str, language: Language) -> list[Message]:
 
 def retold(written: str, question: str, claim: str, language: Language) -> str:
     """What the reader is shown for a proven claim in another language, of which the generator
-    wrote `written`: its first sentence, with the claim in brackets when that is short, or not long
-    and the retelling has names that nothing confirms: a small model spells them as it likes.
+    wrote `written`: a sentence around a term, the whole of a translation; with the claim in
+    brackets when that is short, or not long and the retelling has names that nothing confirms: a
+    small model spells them as it likes.
 
     A retelling that adds a number, is in the wrong language or refuses is not shown; the claim is
     then quoted as it is.
     """
-    text = to_language(_first_sentence(written), language)
+    text = to_language(_taken(written, 1 if is_term(claim) else _SENTENCES), language)
     if language == "en":  # "was瑞金醫院"
         text = re.sub(rf"(?<=[A-Za-z,])(?=[{HAN}])|(?<=[{HAN}])(?=[A-Za-z])", " ", text)
     bare = _bare(claim)
@@ -82,6 +84,8 @@ def _new_names(text: str, known: str) -> bool:
     return any(word not in known for word in re.findall(r"(?<=[ (])[A-Z][A-Za-z]+", text))
 
 
-def _first_sentence(text: str) -> str:
-    spans = sentences(text)
-    return text[slice(*spans[0])] if spans else ""
+def _taken(text: str, most: int) -> str:
+    """The first sentences of what was written; what comes after a line is talk."""
+    line = text.strip().partition("\n")[0]
+    spans = sentences(line)[:most]
+    return line[spans[0][0] : spans[-1][1]] if spans else ""
