@@ -101,10 +101,11 @@ class Generator:
         mixed = language == "en" and re.search(f"[{HAN}]", claim)
         if not mixed and not across(detect_language(claim), language):
             return claim
-        ways = [retelling.messages(question, claim, language)]
+        plain = to_language(claim, "zh-Hans")
+        ways = [retelling.messages(question, plain, language)]
         # A short sentence passes for a term, too, and is translated better.
         if retelling.is_term(claim):
-            ways.append(prompts.translation_messages(claim, prompts.written(language)))
+            ways.append(prompts.translation_messages(plain, prompts.written(language)))
         told = quoted = retelling.quoted(claim, language)
         for messages in ways:
             written = self._all(messages, self._max_tokens)
@@ -117,7 +118,8 @@ class Generator:
         """A text in another language than it is in; empty when it is in that one already."""
         if not across(detect_language(text), language):
             return ""
-        messages = prompts.translation_messages(text, prompts.written(language))
+        plain = to_language(text, "zh-Hans")
+        messages = prompts.translation_messages(plain, prompts.written(language))
         return to_language(self._all(messages, self._max_tokens).strip(), language)
 
     def _all(self, messages: Sequence[Message], max_tokens: int, form: str = "") -> str:
