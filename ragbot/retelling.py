@@ -80,8 +80,10 @@ def _fits(text: str, question: str, claim: str, language: Language) -> bool:
 
 
 def _new_names(text: str, known: str) -> bool:
-    """Whether an English text has a capitalised word, beyond its first, that `known` has not."""
-    return any(word not in known for word in re.findall(r"(?<=[ (])[A-Z][A-Za-z]+", text))
+    """Whether an English text has a capitalised word, beyond each sentence's first, that `known`
+    has not."""
+    names = re.findall(r"(?<![.!?] )(?<=[ (])[A-Z][A-Za-z]+", text)
+    return any(name not in known for name in names)
 
 
 def _taken(text: str, most: int) -> str:

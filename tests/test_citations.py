@@ -85,12 +85,12 @@ def test_what_was_copied_proves_nothing_by_itself() -> None:
 
 def test_what_is_proven_is_cited_when_it_is_told() -> None:
     shown = citer(SOURCE_1, language="en")
-    shown.language, shown.retell = "zh-Hant", lambda claim: f"<{claim}>"
+    shown.language, shown.retell = "zh-Hant", lambda claim: f"<{claim.rstrip('。')}>。好。"
     proven = shown.prove("华为在3月宣告组建医疗卫生军团。")
     assert proven is not None and shown.citations == []
     claim, proof = proven
     assert claim == "華為在3月宣告組建醫療衛生軍團。"
-    assert shown.tell(claim, proof) == f"<{claim}>[1]"
+    assert shown.tell(claim, proof) == "<華為在3月宣告組建醫療衛生軍團>。[1]好。[1]"
     assert shown.markers([*proof, *proof, shown.evidence[1]]) == "[1][2]"
     assert [c.marker for c in shown.citations] == [1, 2]
 

@@ -7,6 +7,7 @@ import pytest
 from ragbot.bot import RagBot
 from ragbot.phrases import refuses
 from ragbot.retelling import messages, retold
+from ragbot.text import to_language
 from ragbot.types import Language
 from tests.fakes import FakeEngine, reading
 
@@ -44,8 +45,15 @@ WHICH = "Which hospital worked with Huawei?"
             "en",
             "Huawei made it with Ruijin Hospital.",
         ),
-        # Only the first sentence: what follows is comment.
+        # Of a term only the first sentence: what follows is comment.
         ("It was Ruijin. I hope this helps!", "瑞金", "en", "It was Ruijin (瑞金)."),
+        # A translation is told whole, as far as its line goes.
+        (
+            "It is made for one department. It is new.\nI hope this helps!",
+            "它是和一家醫院合作做出的，並且針對專科的需求共同打造，不久以前。",
+            "en",
+            "It is made for one department. It is new.",
+        ),
         # Numbers are the same in any language.
         (
             "They did so in 1951.",
@@ -146,7 +154,8 @@ def test_a_sentence_that_answers_by_itself_is_retold_too(
     engine.enqueue("哪家医院？", reading(RUIJIN, "北京協和醫院"), told)
     answer = make_bot(RUIJIN).ask(WHICH)
     assert answer.answer.startswith(told.rstrip(".")) and answer.answer.endswith("[1]")
-    assert RUIJIN.rstrip("。") in engine.prompts[2][-1].content
+    # Told from Simplified characters, which a small model reads better.
+    assert to_language(RUIJIN.rstrip("。"), "zh-Hans") in engine.prompts[2][-1].content
 
 
 def test_each_sentence_is_retold_with_its_own_marker(make_bot: MakeBot, engine: FakeEngine) -> None:
@@ -161,6 +170,16 @@ def test_each_sentence_is_retold_with_its_own_marker(make_bot: MakeBot, engine: 
         "Ruijin Hospital worked with Huawei (上海瑞金醫院和華為合作).[1]"
         " Mindray worked with Tencent (邁瑞醫療與騰訊合作).[2]"
     )
+
+
+def test_each_sentence_of_a_translation_has_its_marker(
+    make_bot: MakeBot, engine: FakeEngine
+) -> None:
+    long = RUIJIN.replace("合作", "合作，針對專科的需求")
+    told = "Huawei worked with a hospital for the needs of departments. They made RuiPath."
+    engine.enqueue("哪家医院？", reading(long, long), told)
+    answer = make_bot(long).ask(WHICH)
+    assert answer.answer == told.replace(".", ".[1]") and len(answer.citations) == 1
 
 
 @pytest.mark.parametrize(
@@ -191,4 +210,4 @@ def test_a_term_is_told_in_a_sentence_and_a_sentence_is_translated() -> None:
     term = messages(WHICH, "瑞金醫院", "en")
     assert WHICH in term[-1].content and "瑞金醫院" in term[-1].content
     long = "華為和上海瑞金醫院合作做出RuiPath，並且針對專科的需求共同打造。"
-    assert [message.content for message in messages(WHICH, long, "en")][1:] == [long]
+    assert [message.content for message in messages(WHICH, long, "en")][-1:] == [long]
