@@ -6,7 +6,7 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constr
 SHARED ?= ../shared
 SETS = xquad_zh xquad_en drcd_dev xquad_zh_asked_en xquad_en_asked_zh
 
-.PHONY: run install test lint check notebooks recall agreement baseline bench capacity torture audit screenshots clean
+.PHONY: run install test fast lint check notebooks recall agreement baseline bench capacity torture audit screenshots clean
 
 run: install
 	@$(BIN)/ragbot index
@@ -18,6 +18,10 @@ run: install
 install: $(VENV)/installed
 test: $(VENV)/installed-dev lint notebooks
 	$(BIN)/python -m pytest
+
+# What needs no model, no browser and no other process; a minute.
+fast: $(VENV)/installed-dev
+	$(BIN)/python -m pytest -m "not model and not browser and not apart"
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
@@ -59,7 +63,7 @@ capacity: $(VENV)/installed-dev
 
 # What the world may do to it, at length (docs/robustness.md); hours.
 torture: $(VENV)/installed-dev
-	$(BIN)/python -m pytest -s -m torture tests/torture
+	$(BIN)/python -m pytest -s -m torture
 
 # Known holes of the pinned libraries; needs the network.
 audit: $(VENV)/installed-dev

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from collections.abc import Generator as Iteration
 from pathlib import Path
 
@@ -96,7 +96,8 @@ class RagBot:
         """What is searched for: the question so that it stands alone and, where the documents
         speak the other language, too, its translation. Raises ConfigError, ModelError."""
         generator = Generator(self.engine, self._max_tokens, None)
-        return self._queries(checked(question), tuple(history), generator)
+        languages = self._renewed().index.languages
+        return _queries(checked(question), tuple(history), generator, languages)
 
     def translated(self, text: str, language: Language) -> str:
         """A quotation in a reader's language; empty when it is in it already. Raises ModelError."""
@@ -162,7 +163,7 @@ class RagBot:
         clock = _Clock()
         watch(Step("searching"))
         retriever = self._renewed()
-        queries = self._queries(question, history, generator)
+        queries = _queries(question, history, generator, retriever.index.languages)
         hits = _found(retriever, queries, self._top_k)
         language = _language(question, history, hits)
         retrieval_ms = clock.ms()
@@ -190,16 +191,6 @@ class RagBot:
         _note(answer)
         return answer
 
-    def _queries(
-        self, question: str, history: tuple[Message, ...], generator: Generator
-    ) -> tuple[str, ...]:
-        language = detect_language(question)
-        if history:
-            question = generator.rewritten_question(question, history, language)
-        others = [other for other in self.retriever.index.languages if across(other, language)]
-        translated = [generator.translated_question(question, other) for other in others]
-        return (question, *filter(None, translated))
-
     def _renewed(self) -> Retriever:
         """What a question is answered from, throughout: the index as it is kept now."""
         with self._renewing:
@@ -207,6 +198,21 @@ class RagBot:
             if index is not self.retriever.index:
                 self.retriever = self.retriever.over(index)
             return self.retriever
+
+
+def _queries(
+    question: str,
+    history: tuple[Message, ...],
+    generator: Generator,
+    languages: Collection[Language],
+) -> tuple[str, ...]:
+    """What is searched for in documents of those languages."""
+    language = detect_language(question)
+    if history:
+        question = generator.rewritten_question(question, history, language)
+    others = [other for other in languages if across(other, language)]
+    translated = [generator.translated_question(question, other) for other in others]
+    return (question, *filter(None, translated))
 
 
 @span("search")

@@ -28,9 +28,9 @@ from ragbot.e5 import (
     TOKENIZER_FILE,
     WEIGHTS_FILE,
 )
-from ragbot.errors import ModelError
 from ragbot.hub import loaded
 from ragbot.layers import WORDS
+from ragbot.packaged import damaged_encoder
 from ragbot.types import Progress
 
 if TYPE_CHECKING:
@@ -169,10 +169,7 @@ def _whole(folder: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, KeyError, struct.error) as error:
-        raise ModelError(
-            f"The encoder in {folder} is damaged ({error}): delete that folder; the packaged "
-            "ones are then made anew."
-        ) from error
+        raise damaged_encoder(folder, error) from error
 
 
 def _session(path: Path) -> Any:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 JOURNAL = "encoding.part"
-_LOCK = "writer.lock"
+LOCK = "writer.lock"
 _BLOCK = 1 << 14  # rows that are copied at once
 
 
@@ -112,7 +112,7 @@ def build_index(
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / _LOCK):
+        with FileLock(folder / LOCK):
             old = _old_vectors(folder, encoder)
             vectors = Vectors(folder / JOURNAL, encoder.fingerprint, encoder.dimension, old)
             keys, starts = encoded(vectors, chunks, encoder, progress)

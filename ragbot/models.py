@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from ragbot.errors import ModelError
-from ragbot.packaged import IDENTITY_FILE, PACKAGED, assemble
+from ragbot.packaged import IDENTITY_FILE, PACKAGED, assemble, damaged_encoder
 from ragbot.types import Progress
 
 PACKAGED_PREFIX = "packaged:"
@@ -84,10 +84,7 @@ def fingerprint(model: str) -> str:
             return str(kept["identity"])
         return _hashed(folder)
     except (OSError, ValueError, LookupError, TypeError) as error:
-        raise ModelError(
-            f"The encoder in {folder} is damaged ({error}): delete that folder; the packaged ones "
-            "are then made anew."
-        ) from error
+        raise damaged_encoder(folder, error) from error
 
 
 def _hashed(folder: Path) -> str:

@@ -107,6 +107,14 @@ PACKAGED: Mapping[str, Packaged] = {
 }
 
 
+def damaged_encoder(folder: Path, error: Exception) -> ModelError:
+    """What is said of an encoder's folder whose files are not whole."""
+    return ModelError(
+        f"The encoder in {folder} is damaged ({error}): delete that folder; the packaged ones are "
+        "then made anew."
+    )
+
+
 def is_assembled(model: Packaged, cache: Path) -> bool:
     """Whether it is in the cache and, by size and time of its files, untouched since: cheap."""
     return _untouched(model.target(cache))

@@ -13,6 +13,7 @@ from pathlib import Path
 from socket import gethostname
 from typing import TYPE_CHECKING
 
+from ragbot import oneoffs
 from ragbot.address import Milvus
 from ragbot.chunking import chunk
 from ragbot.cluster import Cluster, SpreadEncoder
@@ -111,7 +112,11 @@ def index_store(config: Config, encoder: Encoder) -> IndexStore:
     if "index" in config.model_fields_set or "corpus" not in config.model_fields_set:
         return named_store(config)
     key = [str(config.corpus.resolve()), encoder.fingerprint, config.keep_all]
-    return FaissStore(config.cache / "indexes" / f"{config.corpus.stem}-{_hash(key)}")
+    return FaissStore(_one_offs(config) / f"{config.corpus.stem}-{_hash(key)}")
+
+
+def _one_offs(config: Config) -> Path:
+    return config.cache / "indexes"
 
 
 def named_store(config: Config) -> IndexStore:
@@ -133,6 +138,8 @@ def current_index(config: Config, encoder: Encoder, report: Report = silent) -> 
     CorpusError, StoreError.
     """
     store = index_store(config, encoder)
+    if store.folder.parent == _one_offs(config):
+        oneoffs.note_use(store.folder)
     source = config.corpus
     if store.exists():
         made = store.source()
@@ -168,6 +175,8 @@ def renewed_index(
     store = index_store(config, encoder)
     index = store.build(corpus.documents, chunks, encoder, report("Encoding passages"))
     store.note_source(made)
+    if store.folder.parent == _one_offs(config):
+        oneoffs.clear(store.folder.parent)
     return index, corpus
 
 

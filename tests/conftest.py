@@ -14,14 +14,27 @@ from ragbot.corpus import load_corpus
 from ragbot.faiss_index import build_index
 from ragbot.index import Index
 from ragbot.retriever import Retriever
-from tests.fakes import FakeEncoder, FakeEngine
+from tests.fakes import FakeEncoder, FakeEngine, hasty
 
 SHARED = Path(__file__).parents[2] / "shared"
+TORTURE = Path(__file__).parent / "torture"
 ARTICLE = Path(__file__).parents[1] / "corpus" / "medical_llm_article.txt"
 
 needs_shared = pytest.mark.skipif(
     not SHARED.is_dir(), reason="the shared question sets are not beside the repository"
 )
+
+
+@pytest.hookimpl(tryfirst=True)  # before marks are chosen from
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Long tests are left out unless `-m` asks for them."""
+    for item in items:
+        if TORTURE in item.path.parents:
+            item.add_marker(pytest.mark.apart)
+    if "torture" not in str(config.getoption("-m")):
+        left_out = [item for item in items if item.get_closest_marker("torture")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not item.get_closest_marker("torture")]
 
 
 @pytest.fixture(autouse=True)
@@ -68,6 +81,14 @@ def make_index(tmp_path: Path, encoder: FakeEncoder) -> Callable[..., Index]:
         return build_index(tmp_path / "made", corpus.documents, chunks, encoder)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def hurried_milvus() -> Iterator[None]:
+    """Milvus's client looks often whether an index is made: it waits five times for each of ours."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pymilvus.client.grpc_handler.time", hasty())
+        yield
 
 
 @pytest.fixture

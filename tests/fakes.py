@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import get_args
 
 import numpy as np
@@ -89,6 +91,12 @@ def nothing(language: Language = "zh-Hant", *, none: float | None = None) -> Rep
     """The reading of a text that holds no answer."""
     word = NONE[written(language)]
     return reading(word, word, none=none)
+
+
+def hasty() -> SimpleNamespace:
+    """The module `time`, with short sleeps: for a library that waits half a second between two looks
+    at what is done at once."""
+    return SimpleNamespace(**{**vars(time), "sleep": lambda seconds: time.sleep(seconds / 50)})
 
 
 class FakeEngine:

@@ -10,6 +10,7 @@ import pytest
 from ragbot.bot import RagBot
 from ragbot.engines.base import TextStream
 from ragbot.errors import ConfigError, ModelError
+from ragbot.index import Index
 from ragbot.phrases import ABSTENTION
 from ragbot.prompts import reading_form
 from ragbot.types import Message, Usage
@@ -335,6 +336,41 @@ def test_what_is_searched_for_can_be_asked_by_itself(make_bot: MakeBot, engine: 
     assert bot.queries(" When was it? ") == ("When was it?", "华为什么时候组建军团？")
     with pytest.raises(ConfigError, match="empty"):
         bot.queries("?")
+
+
+class Renewing(FakeEngine):
+    """While it is asked, others take up a newer index."""
+
+    def __init__(self, renew: Callable[[], None]):
+        super().__init__()
+        self.renew = renew
+
+    def stream(
+        self,
+        messages: Sequence[Message],
+        *,
+        max_tokens: int,
+        cancel: threading.Event | None = None,
+        form: str = "",
+    ) -> TextStream:
+        self.renew()
+        return super().stream(messages, max_tokens=max_tokens, cancel=cancel, form=form)
+
+
+def test_a_question_is_searched_for_in_the_languages_of_what_it_is_answered_from(
+    make_bot: MakeBot, make_index: Callable[..., Index]
+) -> None:
+    bot = make_bot(ARTICLE)
+    assert bot.retriever.index.languages == {"zh-Hant"}
+    newer = make_index("An English text.")
+    renewing = Renewing(lambda: setattr(bot, "retriever", bot.retriever.over(newer)))
+    renewing.enqueue("When was it?", "华为什么时候组建军团？", nothing())
+    bot._open_engine = lambda: renewing
+    history = [Message("user", "What is it?"), Message("assistant", "A corps.")]
+    assert bot.ask("And when?", history=history).queries == (
+        "When was it?",
+        "华为什么时候组建军团？",
+    )
 
 
 def test_a_quotation_is_translated_where_it_is_foreign(

@@ -341,15 +341,8 @@ def test_markup_in_a_document_is_text(
 
 
 @pytest.mark.model
-@pytest.mark.parametrize(
-    ("question", "language", "march"),
-    [
-        ("華為在什麼時候宣布成立醫療衛生軍團?", "zh-Hant", "3月"),
-        ("华为在什么时候宣布成立医疗卫生军团?", "zh-Hans", "3月"),
-        ("When did Huawei announce its medical and health corps?", "en", "March"),
-    ],
-)
-def test_the_article_says_march(question: str, language: str, march: str) -> None:
+def test_the_article_says_march() -> None:
+    question = "When did Huawei announce its medical and health corps?"
     done = ragbot("ask", question, "--corpus", str(ARTICLE), "--json")
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
@@ -366,8 +359,8 @@ def test_the_article_says_march(question: str, language: str, march: str) -> Non
         "timings",
         "translations",
     ]
-    assert answer["language"] == language and not answer["abstained"]
-    assert march in answer["answer"]
+    assert answer["language"] == "en" and not answer["abstained"]
+    assert "March" in answer["answer"]
     assert answer["citations"][0]["paragraph"] == 1
     text = ARTICLE.read_text(encoding="utf-8")
     for citation in answer["citations"]:
@@ -436,7 +429,7 @@ def test_index_tells_what_it_left_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.model
-@pytest.mark.parametrize("seconds", [1.5, 2.0, 2.5, 3.0, 4.0])
+@pytest.mark.parametrize("seconds", [1.5, 2.5, 4.0])
 def test_ctrl_c_ends_quietly_with_130(seconds: float) -> None:
     """While the models load, while the prompt is read, while the answer is written."""
     process = subprocess.Popen(
@@ -454,6 +447,7 @@ def test_ctrl_c_ends_quietly_with_130(seconds: float) -> None:
     assert "Traceback" not in stderr
 
 
+@pytest.mark.apart
 @pytest.mark.parametrize("seconds", [0.05, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2])
 def test_ctrl_c_in_the_middle_of_imports_ends_quietly(seconds: float) -> None:
     process = subprocess.Popen(

@@ -28,6 +28,7 @@ from ragbot.types import Progress
 from ragbot.workspace import _reader, _worker_encoder, default_encoder, renewed_index
 from tests.test_encoder import tiny_encoder
 
+pytestmark = pytest.mark.apart
 WORKER = "ray::MapWorker"  # how Ray names the processes that hold the work
 WORDS = ("ab x", "axx", "b", "x a b", "xx xa")
 
@@ -114,6 +115,7 @@ def test_the_index_is_the_same_bit_by_bit(cluster: Cluster, make: Make, tmp_path
     assert alone[1] == together[1] and len(together[1].skipped) == 3
 
 
+@pytest.mark.usefixtures("hurried_milvus")
 def test_an_index_on_milvus_is_the_same_too(cluster: Cluster, make: Make, tmp_path: Path) -> None:
     alone, together = (
         make(f"milvus:{tmp_path / name}.db", by)[0] for name, by in (("a", None), ("b", cluster))

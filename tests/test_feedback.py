@@ -302,6 +302,7 @@ def rate_each(folder: Path, name: str, together: Barrier) -> None:
         Feedback(folder / str(number)).record(rated(name))
 
 
+@pytest.mark.apart
 def test_processes_share_it(tmp_path: Path) -> None:
     spawning = multiprocessing.get_context("spawn")
     together = spawning.Barrier(3)

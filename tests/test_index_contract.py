@@ -30,6 +30,7 @@ TEXTS = (
     "Huawei founded a medical corps in 2025.",
     "！？",
 )
+pytestmark = pytest.mark.usefixtures("hurried_milvus")
 ENGINES = ("faiss", "milvus")
 ROOT = Path(__file__).parents[1]
 _numbers = itertools.count()
@@ -248,7 +249,8 @@ def test_a_damaged_index_is_refused_and_the_remedy_helps(
 WRITER = """
 import sys, time
 from pathlib import Path
-from tests.fakes import FakeEncoder
+from pymilvus.client import grpc_handler
+from tests.fakes import FakeEncoder, hasty
 from tests.test_index_contract import TEXTS, content, make_store
 import ragbot.vectors
 
@@ -259,7 +261,7 @@ class Stuck(FakeEncoder):
             time.sleep(300)
         return super().passages(texts, progress)
 
-ragbot.vectors._SLAB = 1
+ragbot.vectors._SLAB, grpc_handler.time = 1, hasty()
 folder = Path(sys.argv[2])
 store = make_store(sys.argv[1], folder, folder / "killed.db")
 store.build(*content(*TEXTS), Stuck())
@@ -267,6 +269,7 @@ store.build(*content("很長的新的一段，先寫。", "stuck"), Stuck())
 """
 
 
+@pytest.mark.apart
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_killed_writer_leaves_the_old_index_and_what_it_encoded(
     engine: str, tmp_path: Path, encoder: FakeEncoder

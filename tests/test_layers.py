@@ -37,7 +37,7 @@ FLOORS = [
     },
     {"cluster", "corpus", "index", "retelling", "streaming", "looks"},
     {"faiss_index", "milvus"},
-    {"stores"},
+    {"stores", "oneoffs"},
     {"generator", "retriever", "workspace", "verify"},
     {"inquiry"},
     {"bot"},

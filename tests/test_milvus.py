@@ -40,6 +40,7 @@ from tests.fakes import FakeEncoder, FakeEngine, nothing
 from tests.served import site
 from tests.test_index_contract import TEXTS, content
 
+pytestmark = [pytest.mark.apart, pytest.mark.usefixtures("hurried_milvus")]
 QUESTION = "華為組建了什麼軍團？"
 PATIENCE = 180.0  # seconds, on a busy machine
 

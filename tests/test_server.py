@@ -148,6 +148,7 @@ def asking(*, stream: bool) -> bytes:
     return head.encode() + body
 
 
+@pytest.mark.apart
 @pytest.mark.parametrize(
     ("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)]
 )

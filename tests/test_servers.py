@@ -112,6 +112,7 @@ def asked(engine: Engine, form: str = "", cancel: threading.Event | None = None)
 # --- llama.cpp's server, killed ------------------------------------------------------------------
 
 
+@pytest.mark.apart
 def test_a_server_killed_in_mid_answer_is_stood_in_for(
     pair: tuple[LlamaServer, LlamaServer], caplog: pytest.LogCaptureFixture
 ) -> None:

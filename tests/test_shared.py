@@ -326,7 +326,7 @@ class Served:
 
 
 @contextmanager
-def serving(folder: Path, url: str) -> Iterator[Served]:
+def serving(folder: Path, url: str) -> Iterator[subprocess.Popen[str]]:
     folder.mkdir()
     settings = {"RAGBOT_CACHE": str(folder), "RAGBOT_DATABASE": url}
     process = subprocess.Popen(
@@ -338,18 +338,24 @@ def serving(folder: Path, url: str) -> Iterator[Served]:
         text=True,
     )
     try:
-        assert process.stdout
-        line = process.stdout.readline()
-        assert line.startswith("ragbot is at http://127.0.0.1:"), process.communicate()[1]
-        yield Served(process, line.split()[3].rstrip(";"))
+        yield process
     finally:
         process.kill()
         process.communicate()
 
 
+def ready(process: subprocess.Popen[str]) -> Served:
+    assert process.stdout
+    line = process.stdout.readline()
+    assert line.startswith("ragbot is at http://127.0.0.1:"), process.communicate()[1]
+    return Served(process, line.split()[3].rstrip(";"))
+
+
+@pytest.mark.apart
 def test_two_servers_are_one_to_their_visitors(url: str, tmp_path: Path) -> None:
     with ExitStack() as stack:
-        one, other = (stack.enter_context(serving(tmp_path / name, url)) for name in ("1", "2"))
+        begun = [stack.enter_context(serving(tmp_path / name, url)) for name in ("1", "2")]
+        one, other = map(ready, begun)
         one.rate("up")
         assert ratings(url) == {TURN: "up"}
         other.rate("down")

@@ -163,6 +163,7 @@ print(len(encoder.encoded))
 """
 
 
+@pytest.mark.apart
 def test_a_killed_process_loses_no_more_than_it_was_at(tmp_path: Path) -> None:
     command = [sys.executable, "-c", SLOW, str(tmp_path), "0.05"]
     process = subprocess.Popen(command, cwd=ROOT)

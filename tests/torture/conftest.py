@@ -1,4 +1,4 @@
-"""What only the long tests need: they are left out unless `-m` asks for them."""
+"""What only these tests need."""
 
 from __future__ import annotations
 
@@ -7,14 +7,6 @@ from pathlib import Path
 import pytest
 
 from tests.test_encoder import tiny_encoder
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if "torture" in str(config.getoption("-m")):
-        return
-    left_out = [item for item in items if item.get_closest_marker("torture")]
-    config.hook.pytest_deselected(items=left_out)
-    items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(scope="session")

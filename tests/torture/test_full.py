@@ -114,7 +114,7 @@ def _size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-@pytest.mark.parametrize("bytes_allowed", [0, 100, 1500])
+@pytest.mark.parametrize("bytes_allowed", [0, 1500, pytest.param(100, marks=pytest.mark.torture)])
 def test_a_limit_on_files_leaves_the_old_index(workplace: Workplace, bytes_allowed: int) -> None:
     import resource
 

@@ -34,7 +34,7 @@ pytestmark = pytest.mark.skipif(
 @pytest.mark.parametrize(
     "seconds",
     [
-        pytest.param(8.0, id="short"),
+        pytest.param(5.0, id="short"),
         pytest.param(
             60 * float(os.environ.get("TORTURE_MINUTES", 60)), id="long", marks=pytest.mark.torture
         ),
@@ -128,9 +128,6 @@ def test_an_engine_that_dies_in_the_middle_is_one_sentence_and_the_next_one_answ
 
 
 def test_the_figures_of_a_server_can_be_asked_for_while_it_is_full() -> None:
-
-    from tests.torture.load import Load
-
     async def look(load: Load, address: str) -> list[float]:
         task = asyncio.create_task(load.run())
         took = []

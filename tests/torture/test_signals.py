@@ -28,10 +28,10 @@ CODES = {signal.SIGINT: 130, signal.SIGTERM: -signal.SIGTERM, signal.SIGHUP: -si
     ("sent", "share"),
     [
         (signal.SIGTERM, 0.3),
-        (signal.SIGTERM, 0.9),
-        (signal.SIGHUP, 0.3),
         (signal.SIGHUP, 0.9),
         (signal.SIGINT, 0.9),
+        pytest.param(signal.SIGTERM, 0.9, marks=pytest.mark.torture),
+        pytest.param(signal.SIGHUP, 0.3, marks=pytest.mark.torture),
     ],
 )
 def test_indexing_that_is_stopped(
