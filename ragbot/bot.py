@@ -168,9 +168,10 @@ class RagBot:
         language = _language(question, history, hits)
         retrieval_ms = clock.ms()
         inquiry = Inquiry(queries, language, hits, retriever, generator, watch)
-        look = look_at(hits, retriever.ranked(queries, hits), language)
+        ranked = retriever.ranked(queries, hits)
+        look = look_at(hits, ranked, language)
         best = inquiry.read(look) if look else Found()
-        related = () if best.text else _related(retriever, queries[0], hits)
+        related = () if best.text else _related(ranked, hits)
         text = best.text or phrases.ABSTENTION[language]
         text += inquiry.disagreement(best)
         text += "".join(phrases.RELATED[language].format(one.marker) for one in related)
@@ -222,11 +223,11 @@ def _found(retriever: Retriever, queries: Sequence[str], limit: int) -> list[Hit
     return hits
 
 
-def _related(retriever: Retriever, query: str, hits: Sequence[Hit]) -> tuple[Citation, ...]:
+def _related(ranked: Sequence[Hit], hits: Sequence[Hit]) -> tuple[Citation, ...]:
     """The sentence that comes nearest to a question that is not answered, if any comes near."""
-    near = [hit for hit in hits if hit.score >= _NEAR]
-    nearest = retriever.focus(query, near, limit=1) if near else ()
-    return tuple(cited(piece, 1) for piece in gather(nearest)[:1])
+    near = {hit.rank for hit in hits if hit.score >= _NEAR}
+    nearest = next((part for part in ranked if part.rank in near), None)
+    return tuple(cited(piece, 1) for piece in gather([nearest])[-1:]) if nearest else ()
 
 
 def _greeted(question: str, language: Language) -> Answer:

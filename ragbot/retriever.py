@@ -83,11 +83,6 @@ class Retriever:
         best = sorted(range(len(parts)), key=lambda n: -total[n])
         return [replace(parts[n], score=total[n]) for n in best]
 
-    def focus(self, question: str, hits: Sequence[Hit], *, limit: int) -> list[Hit]:
-        """The `limit` sentences of the hits that bear most on the question, in reading order."""
-        best = self.ranked([question], hits)[:limit]
-        return sorted(best, key=lambda part: (part.rank, part.start))
-
     @staticmethod
     def _slice(hit: Hit, start: int, end: int) -> Hit:
         chunk = replace(

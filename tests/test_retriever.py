@@ -99,21 +99,22 @@ def test_asking_for_more_than_there_is(
     assert len(Retriever(make_index(*TEXTS), encoder).search("華為", limit=50)) == 3
 
 
-def test_the_sentences_that_bear_on_a_question_come_in_reading_order(
+def test_the_sentences_that_bear_on_a_question_come_best_first(
     make_index: Callable[..., Index], encoder: FakeEncoder
 ) -> None:
     index = make_index("開頭。百度收購了公司。\n華為組建軍團。華為投資醫療。別的。", "天氣晴朗。")
     retriever = Retriever(index, encoder)
     hits = retriever.search("華為", limit=3)
-    (best,) = retriever.focus("華為組建軍團", hits, limit=1)
-    assert best.text == "華為組建軍團。"
-    found = retriever.focus("華為組建投資", hits, limit=2)
-    assert [hit.text for hit in found] == ["華為組建軍團。", "華為投資醫療。"]
-    for hit in found:
+    found = retriever.ranked(["華為組建軍團"], hits)
+    assert found[0].text == "華為組建軍團。" and len(found) == 6
+    assert {hit.text for hit in retriever.ranked(["華為組建投資"], hits)[:2]} == {
+        "華為組建軍團。",
+        "華為投資醫療。",
+    }
+    for hit in found[:2]:
         assert index.documents[hit.doc].text[hit.start : hit.end] == hit.text
         assert hit.paragraph == 2
-    assert len(retriever.focus("華為", hits, limit=99)) == 6
-    assert retriever.focus("華為", [], limit=9) == []
+    assert retriever.ranked(["華為"], []) == []
 
 
 def test_a_sentence_that_asks_goes_with_the_one_that_may_answer(
