@@ -17,9 +17,8 @@ from ragbot.words import words
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """A sentence of a passage that could prove something. `passage` counts from 0."""
+    """A sentence of a passage that could prove something."""
 
-    passage: int
     hit: Hit
     start: int
     end: int
@@ -32,8 +31,8 @@ class Evidence:
 def gather(hits: Sequence[Hit]) -> list[Evidence]:
     """The sentences of the passages, in order, with their offsets in the document."""
     return [
-        Evidence(number, hit, hit.start + start, hit.start + end)
-        for number, hit in enumerate(hits)
+        Evidence(hit, hit.start + start, hit.start + end)
+        for hit in hits
         for start, end in sentences(hit.text)
     ]
 

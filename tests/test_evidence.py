@@ -16,11 +16,11 @@ def test_evidence_is_a_slice_of_the_document_in_order() -> None:
     document = "開頭。\n" + SOURCE_1 + "\n" + ENGLISH
     first, second = hits(SOURCE_1, ENGLISH)
     found = gather([first, second])
-    assert [(piece.passage, piece.text) for piece in found] == [
-        (0, CORPS),
-        (0, "自2023年開打的競賽更上一層樓。"),
-        (1, "The Panthers defense gave up just 308 points."),
-        (1, "Kuechly led the team with 118 tackles."),
+    assert [(piece.hit.rank, piece.text) for piece in found] == [
+        (1, CORPS),
+        (1, "自2023年開打的競賽更上一層樓。"),
+        (2, "The Panthers defense gave up just 308 points."),
+        (2, "Kuechly led the team with 118 tackles."),
     ]
     for piece in found:
         at = piece.hit.start
@@ -31,7 +31,7 @@ def test_evidence_is_a_slice_of_the_document_in_order() -> None:
 
 def test_evidence_compares_by_value_and_is_cited_with_its_place() -> None:
     hit = hits(SOURCE_1)[0]
-    piece = Evidence(0, hit, 100, 100 + len(CORPS))
+    piece = Evidence(hit, 100, 100 + len(CORPS))
     assert piece == gather([hit])[0]
     assert cited(piece, 7) == Citation(7, "doc.txt", 1, 100, 100 + len(CORPS), CORPS)
 
