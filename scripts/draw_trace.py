@@ -18,6 +18,7 @@ import matplotlib.pyplot as plt
 COLOURS = {"chat": "#c2410c", "search": "#0f766e", "prove": "#4d7c0f"}
 USUAL = "#94a3b8"  # of what holds others
 INK = "#1e293b"
+STEP = "\N{NO-BREAK SPACE}" * 4
 
 
 @dataclass(frozen=True)
@@ -57,37 +58,31 @@ def seconds(time: str) -> float:
 
 
 def remark(attributes: dict[str, Any]) -> str:
-    """The tokens of a generator's call."""
+    """The tokens of a generator's call, if it is one and its server counts them."""
     read = attributes.get("gen_ai.usage.input_tokens")
     if read is None:
         return ""
     known = attributes["gen_ai.usage.cache_read.input_tokens"]
     written = attributes["gen_ai.usage.output_tokens"]
-    return f"{read} tokens read, {known} of them known, {written} written"
+    return f": {read} tokens read, {known} of them known, {written} written"
 
 
 def draw(found: list[Bar], picture: Path) -> None:
     """Bars from top to bottom, each under what it is part of."""
     plt.rcParams.update({"font.family": "sans-serif", "font.size": 9, "svg.fonttype": "none"})
     plt.rcParams["svg.hashsalt"] = "ragbot"
-    figure, axes = plt.subplots(figsize=(9.5, 0.34 * len(found) + 0.8))
+    figure, axes = plt.subplots(figsize=(6, 0.34 * len(found) + 0.8))
     whole = found[0].end
     for row, bar in enumerate(found):
         length = max(bar.end - bar.start, whole / 500)
         colour = COLOURS.get(bar.name.split()[0], USUAL)
         axes.barh(row, length, left=bar.start, height=0.62, color=colour)
-        said = f"{bar.end - bar.start:.2f} s" + (f", {bar.remark}" if bar.remark else "")
-        before = bar.start > whole * 0.55
-        place = bar.start - whole * 0.006 if before else bar.end + whole * 0.006
-        inside = bar.end > whole * 0.62 and not before
-        if inside:
-            place = bar.start + whole * 0.006
-        axes.text(place, row, said, va="center", ha="right" if before else "left", color=INK)
-    axes.set_yticks(range(len(found)), [f"{'    ' * bar.depth}{bar.name}" for bar in found])
-    axes.tick_params(axis="y", length=0, labelcolor=INK)
-    for label in axes.get_yticklabels():
-        label.set_horizontalalignment("left")
-    axes.tick_params(axis="y", pad=165)
+        said = f"{bar.end - bar.start:.2f} s{bar.remark}"
+        axes.text(1.01, row, said, va="center", color=INK, transform=axes.get_yaxis_transform())
+    # In SVG other spaces at the beginning are dropped.
+    names = [f"{STEP * bar.depth}{bar.name}" for bar in found]
+    axes.set_yticks(range(len(found)), names, ha="left")
+    axes.tick_params(axis="y", length=0, labelcolor=INK, pad=5 * max(map(len, names)))
     axes.invert_yaxis()
     axes.set_xlim(0, whole)
     axes.set_xlabel("seconds from the question", color=INK)

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
+import httpx
 import pytest
 import yaml
 
@@ -14,6 +20,8 @@ from ragbot.bot import RagBot
 from ragbot.config import Config
 from ragbot.web.desk import Desk
 from ragbot.web.observe import Book
+from tests.served import QUESTION, SOON, until
+from tests.test_shared import TURN, VISITOR, Served, serving
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
 SERVICES = "balancer web-1 web-2 index vllm postgres milvus etcd minio prometheus grafana".split()
@@ -112,3 +120,84 @@ def test_the_dashboard_asks_for_outcomes_that_there_are() -> None:
     outcomes = [one for text in expressions() for one in re.findall(r'outcome="(\w+)"', text)]
     assert outcomes
     assert all(f'ragbot_questions_total{{outcome="{one}"}}' in kept for one in outcomes)
+
+
+# --- the balancer ----------------------------------------------------------------------------
+
+CADDY = shutil.which("caddy") or ""
+NO_ANSWER = "這些文件沒有提到"
+
+
+@contextmanager
+def balanced(folder: Path, copies: list[Served]) -> Iterator[str]:
+    """The address of a Caddy with the settings in deploy/ before these copies."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        site = f"http://127.0.0.1:{free.getsockname()[1]}"
+    settings = (DEPLOY / "Caddyfile").read_text()
+    (folder / "Caddyfile").write_text("{\n\tadmin off\n\tdefault_bind 127.0.0.1\n}\n" + settings)
+    copies_named = " ".join(copy.address.removeprefix("http://") for copy in copies)
+    process = subprocess.Popen(
+        [CADDY, "run", "--config", "Caddyfile", "--adapter", "caddyfile"],
+        cwd=folder,
+        env={"HOME": str(folder), "SITE": site, "COPIES": copies_named, "BALANCER_SECRET": "s"},
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        until(lambda: answers(site))
+        yield site
+    finally:
+        process.kill()
+        process.wait()
+
+
+def answers(site: str) -> bool:
+    try:
+        return httpx.get(f"{site}/healthz").is_success
+    except httpx.TransportError:
+        return False
+
+
+def questions(copy: Served) -> int:
+    """How many a copy has been asked."""
+    figures = httpx.get(f"{copy.address}/metrics").text
+    return sum(
+        int(float(n)) for n in re.findall(r"^ragbot_questions_total\S* (\S+)", figures, re.M)
+    )
+
+
+def asked_on_the_page(visitor: httpx.Client, site: str) -> str:
+    """What a page's question is answered with, in all its events."""
+    steps = visitor.get(f"{site}/config").json()["dependencies"]
+    ask = next(step["id"] for step in steps if step["targets"][0][1] == "ask")
+    asking = {"question": QUESTION, "visitor": VISITOR, "turn": TURN, "language": "zh-Hant"}
+    body = {"data": [], "event_data": asking, "fn_index": ask, "session_hash": "one"}
+    api = f"{site}/gradio_api/queue"
+    visitor.post(f"{api}/join", json=body).raise_for_status()
+    return visitor.get(f"{api}/data", params={"session_hash": "one"}).text
+
+
+def asked_of_the_api(client: httpx.Client, site: str) -> str:
+    body = {"model": "ragbot", "messages": [{"role": "user", "content": QUESTION}]}
+    return client.post(f"{site}/v1/chat/completions", json=body).text
+
+
+@pytest.mark.skipif(not CADDY, reason="there is no caddy")
+def test_who_was_with_a_copy_that_is_gone_is_answered_by_another(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'shared.sqlite'}"
+    with ExitStack() as stack:
+        copies = [stack.enter_context(serving(tmp_path / name, url)) for name in ("1", "2")]
+        site = stack.enter_context(balanced(tmp_path, copies))
+        visitor, client = (stack.enter_context(httpx.Client(timeout=SOON)) for _ in range(2))
+        assert visitor.get(f"{site}/metrics").status_code == 404
+        for _ in range(2):
+            assert NO_ANSWER in asked_on_the_page(visitor, site)
+        one, other = sorted(copies, key=questions, reverse=True)
+        assert (questions(one), questions(other)) == (2, 0), "a visitor stays with his copy"
+        for _ in range(2):
+            client.cookies.clear()
+            assert NO_ANSWER in asked_of_the_api(client, site)
+        assert (questions(one), questions(other)) in ((4, 0), (2, 2)), "and so does a client"
+        one.process.kill()
+        one.process.wait()
+        assert NO_ANSWER in asked_on_the_page(visitor, site)
+        assert NO_ANSWER in asked_of_the_api(client, site)

@@ -255,7 +255,16 @@ def test_a_server_of_this_machine_has_no_other_name(
     assert (reply.status_code == 403) is not good
     if not good:
         assert code(reply) == "wrong_host"
-    assert guarded(replace(rules, local=False)).get("/healthz", headers={"host": host}).is_success
+    assert guarded(replace(rules, local=False)).get("/metrics", headers={"host": host}).is_success
+
+
+def test_a_balancer_sees_its_health_under_any_name(guarded: Callable[..., TestClient]) -> None:
+    seen = {"host": "web-1:7860", "user-agent": "Go-http-client/1.1"}
+    client = guarded(FREE)
+    assert client.get("/healthz", headers=seen).json()["status"] == "ok"
+    assert [client.get(path, headers=seen).status_code for path in ("/metrics", "/")] == [403, 403]
+    from_elsewhere = seen | {"origin": "https://evil.example"}
+    assert client.post("/healthz", headers=from_elsewhere).status_code == 403
 
 
 @pytest.mark.parametrize(

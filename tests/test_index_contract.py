@@ -286,3 +286,15 @@ def test_a_killed_writer_leaves_the_old_index_and_what_it_encoded(
     assert encoder.encoded == ["題\nstuck"]
     assert [chunk.text for chunk in index.chunks] == ["很長的新的一段，先寫。", "stuck"]
     assert leftovers(store) == 1
+
+
+def test_a_program_that_wrote_to_milvus_lite_ends_without_a_word(tmp_path: Path) -> None:
+    script = (
+        "import sys\nfrom pathlib import Path\nfrom tests.fakes import FakeEncoder\n"
+        "from tests.test_index_contract import TEXTS, content, make_store\n"
+        "folder = Path(sys.argv[1])\n"
+        "make_store('milvus', folder, folder / 'x.db').build(*content(*TEXTS), FakeEncoder())\n"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == done.stderr == ""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,6 +37,8 @@ _LONGEST = 160  # characters of a server's own words
 
 def connect(place: Milvus) -> MilvusClient:
     """A client of the server, or of Milvus Lite. Raises ConfigError, StoreError."""
+    # Else gRPC writes to standard error whenever a server hangs up, as Milvus Lite does at the end.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     try:
         from pymilvus import MilvusClient
 

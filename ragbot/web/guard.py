@@ -2,7 +2,8 @@
 
 The key guards the API under /v1/ alone. The page is open to whoever reaches the port, and so are
 health and figures. None of them is open to another site's page in a visitor's browser: under
-another name than the server's own, or for an origin that is not its own, nothing is answered.
+another name than the server's own, or for an origin that is not its own, nothing is answered. But
+health is told under any name: a balancer has its own for each copy, and there are no texts in it.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from ragbot.web.api.wire import failure, respond
 _LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _ASKING = frozenset({"/v1/chat/completions", "/v1/search"})
+_HEALTH = "/healthz"
 _UPLOAD = "/gradio_api/upload"
 _MINUTE, _TINY = 60.0, 1e-6  # seconds
 _CLIENTS = 10_000  # above which those who are silent are looked for
@@ -89,7 +91,7 @@ class Guard:
 
     def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
         path, rules = scope["path"], self._rules
-        if rules.local and _hostname(headers.get("host", "")) not in self._names:
+        if rules.local and path != _HEALTH and not self._has_name(headers):
             said = "This server has another name: open it as http://localhost, with its port."
             return respond(403, failure(403, said, "wrong_host"))
         if scope["method"] not in _SAFE and not self._at_home(headers):
@@ -104,6 +106,9 @@ class Guard:
         if rules.rate and scope["method"] == "POST" and path in _ASKING:
             return self._too_often(scope)
         return None
+
+    def _has_name(self, headers: Headers) -> bool:
+        return _hostname(headers.get("host", "")) in self._names
 
     def _at_home(self, headers: Headers) -> bool:
         origin = headers.get("origin")

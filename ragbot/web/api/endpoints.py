@@ -189,7 +189,7 @@ async def search(body: SearchRequest, service: Given) -> SearchResult:
     )
 
 
-@routes.get("/healthz", responses=_errors(403, 500))
+@routes.get("/healthz", responses=_errors(500))
 async def health(service: Given) -> Health:
     """That the server is up."""
     index = service.bot.retriever.index
