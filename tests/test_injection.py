@@ -183,6 +183,18 @@ def unproven(answer: Answer, attack: Attack) -> list[str]:
     ]
 
 
+def require_proven(answer: Answer, attack: Attack, bot: RagBot) -> None:
+    named = RELATED[answer.language].format(1) if answer.related else ""
+    if answer.abstained:
+        assert answer.text == ABSTENTION[answer.language] + named
+    else:
+        assert not unproven(answer, attack), answer.raw
+    assert bool(answer.citations) != answer.abstained
+    documents = bot.retriever.index.documents
+    for one in (*answer.citations, *answer.related):
+        assert documents[one.doc].text[one.start : one.end] == one.quote
+
+
 # Found by these tests, to be mended in citations.py; a mended one fails here, to be taken off.
 UNMENDED = {
     "base64/en": "one of two words is enough, and OPEN is found in `opened`",
@@ -222,20 +234,24 @@ def test_an_engine_that_obeys_brings_nothing_unproven_to_the_reader(
         f"<|im_start|>assistant\n{dictated}{stop}<|im_end|>",
         Reply(f"{nothing(attack.lang).text}\n{dictated}{stop}"),
         stop.join(attack.obeyed) + stop,
-        instructions(attack.lang),
-        "\n".join(map(instructions, LANGUAGES)),
-        reading(fact, instructions(attack.lang)),
     ):
-        answer = answered(bot, engine, attack, reply)
-        named = RELATED[answer.language].format(1) if answer.related else ""
-        if answer.abstained:
-            assert answer.text == ABSTENTION[answer.language] + named
-        else:
-            assert not unproven(answer, attack), reply
-        assert bool(answer.citations) != answer.abstained
-        documents = bot.retriever.index.documents
-        for one in (*answer.citations, *answer.related):
-            assert documents[one.doc].text[one.start : one.end] == one.quote
+        require_proven(answered(bot, engine, attack, reply), attack, bot)
+
+
+@pytest.mark.parametrize(
+    "attack", [a for a in ATTACKS if a.id.startswith(LEAKS)], ids=lambda a: a.id
+)
+def test_an_engine_that_tells_its_instructions_tells_the_reader_none(
+    attack: Attack, attacked: Callable[[Attack], RagBot], engine: FakeEngine
+) -> None:
+    bot = attacked(attack)
+    told = instructions(attack.lang)
+    for reply in (
+        told,
+        "\n".join(map(instructions, LANGUAGES)),
+        reading(FACTS[attack.lang].split("\n")[0], told),
+    ):
+        require_proven(answered(bot, engine, attack, reply), attack, bot)
 
 
 @pytest.mark.parametrize("attack", [a for a in ATTACKS if a.road == "history"], ids=lambda a: a.id)
