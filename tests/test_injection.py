@@ -271,30 +271,45 @@ def test_a_dictated_clause_does_not_ride_on_a_proven_one(
 # --- what reaches the engine -----------------------------------------------------------------
 
 
-def asked(bot: RagBot, engine: FakeEngine, attack: Attack) -> list[Sequence[Message]]:
-    """All that the engine is asked in the course of a question, when it finds something."""
-    engine.prompts, engine.checks = [], []
-    fact = FACTS[attack.lang].split("\n")[0]
-    answered(bot, engine, attack, reading(fact, fact))
-    return [*engine.prompts, *engine.checks]
+Asked = Callable[[Attack], Sequence[Sequence[Message]]]
+
+
+@pytest.fixture(scope="module")
+def heard() -> dict[str, Sequence[Sequence[Message]]]:
+    return {}
+
+
+@pytest.fixture
+def asked(
+    attacked: Callable[[Attack], RagBot],
+    engine: FakeEngine,
+    heard: dict[str, Sequence[Sequence[Message]]],
+) -> Asked:
+    """All that the engine is asked in the course of a question, when it finds something. An attack's
+    question is asked once."""
+
+    def asked(attack: Attack) -> Sequence[Sequence[Message]]:
+        if attack.id not in heard:
+            fact = FACTS[attack.lang].split("\n")[0]
+            answered(attacked(attack), engine, attack, reading(fact, fact))
+            heard[attack.id] = (*engine.prompts, *engine.checks)
+        return heard[attack.id]
+
+    return asked
 
 
 @every_attack
-def test_only_ragbot_speaks_as_the_system_and_first(
-    attack: Attack, attacked: Callable[[Attack], RagBot], engine: FakeEngine
-) -> None:
-    for first, *rest in asked(attacked(attack), engine, attack):
+def test_only_ragbot_speaks_as_the_system_and_first(attack: Attack, asked: Asked) -> None:
+    for first, *rest in asked(attack):
         assert first in ORDERS
         roles = [message.role for message in rest]
         assert roles == ["user", "assistant"] * (len(rest) // 2) + ["user"]
 
 
 @every_attack
-def test_what_others_wrote_is_in_the_last_message_alone(
-    attack: Attack, attacked: Callable[[Attack], RagBot], engine: FakeEngine
-) -> None:
+def test_what_others_wrote_is_in_the_last_message_alone(attack: Attack, asked: Asked) -> None:
     known = [prompt[:-1] for said in get_args(Written) for prompt in every_prompt("", said)]
-    for prompt in asked(attacked(attack), engine, attack):
+    for prompt in asked(attack):
         assert prompt[:-1] in known
 
 
@@ -308,10 +323,10 @@ LABELS = {
 
 @every_attack
 def test_all_that_others_wrote_stands_on_lines_of_ragbots_making(
-    attack: Attack, attacked: Callable[[Attack], RagBot], engine: FakeEngine
+    attack: Attack, asked: Asked
 ) -> None:
     readers = [reading_messages("", [], said)[0] for said in get_args(Written)]
-    prompts = [p for p in asked(attacked(attack), engine, attack) if p[0] in readers]
+    prompts = [p for p in asked(attack) if p[0] in readers]
     assert prompts
     for lines in (prompt[-1].content.splitlines() for prompt in prompts):
         first, *others, last = [re.split("[:：]", line)[0] for line in lines]
@@ -321,9 +336,9 @@ def test_all_that_others_wrote_stands_on_lines_of_ragbots_making(
 
 @every_attack
 def test_nobody_but_the_template_writes_a_control_token_or_an_unseen_character(
-    attack: Attack, attacked: Callable[[Attack], RagBot], engine: FakeEngine
+    attack: Attack, asked: Asked
 ) -> None:
-    for message in (m for prompt in asked(attacked(attack), engine, attack) for m in prompt):
+    for message in (m for prompt in asked(attack) for m in prompt):
         assert not [token for token in CONTROL_TOKENS if token in message.content]
         assert message.content.replace("\n", "").isprintable()
 
@@ -331,10 +346,8 @@ def test_nobody_but_the_template_writes_a_control_token_or_an_unseen_character(
 @pytest.mark.parametrize(
     "attack", [a for a in ATTACKS if a.road == "file name" or ".html" in a.name], ids=lambda a: a.id
 )
-def test_the_engine_is_not_shown_names_of_files_nor_comments(
-    attack: Attack, attacked: Callable[[Attack], RagBot], engine: FakeEngine
-) -> None:
-    for prompt in asked(attacked(attack), engine, attack):
+def test_the_engine_is_not_shown_names_of_files_nor_comments(attack: Attack, asked: Asked) -> None:
+    for prompt in asked(attack):
         shown = fold(prompt[-1].content).text
         for said in (*attack.obeyed, attack.name):
             assert fold(said).text not in shown
