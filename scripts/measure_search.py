@@ -38,7 +38,6 @@ from ragbot.vectors import floats, short
 from ragbot.words import words
 from ragbot.workspace import current_index, default_encoder
 
-os.environ.pop("RAGBOT_SHARED", None)  # TEMPORARY
 SETS = ("drcd_dev", "xquad_zh", "xquad_en")
 QUESTIONS = 60
 NEAREST = 50  # passages a search asks for
