@@ -2,7 +2,7 @@
 
 usage: python scripts/measure_search.py [CHUNKS ...]
 
-Vectors and texts are made from the public sets in ../shared/bench, or RAGBOT_SHARED/bench: a chunk
+Vectors and texts are made from the public sets in ../shared/bench, or SHARED/bench: a chunk
 is a real one moved the way that two others differ, each of its sentences a little further, so that
 vectors crowd as real ones do; its text is sentences of theirs, shuffled. Questions are real.
 Times are milliseconds, of the search alone: encoding a query is measured apart.
@@ -58,7 +58,7 @@ class Real:
 
 def shared() -> Path:
     """The folder of the public sets."""
-    return Path(os.environ.get("RAGBOT_SHARED", Path(__file__).parents[2] / "shared")) / "bench"
+    return Path(os.environ.get("SHARED", Path(__file__).parents[2] / "shared")) / "bench"
 
 
 @cache

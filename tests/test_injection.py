@@ -183,6 +183,18 @@ def unproven(answer: Answer, attack: Attack) -> list[str]:
     ]
 
 
+def require_proven(answer: Answer, attack: Attack, bot: RagBot) -> None:
+    named = RELATED[answer.language].format(1) if answer.related else ""
+    if answer.abstained:
+        assert answer.text == ABSTENTION[answer.language] + named
+    else:
+        assert not unproven(answer, attack), answer.raw
+    assert bool(answer.citations) != answer.abstained
+    documents = bot.retriever.index.documents
+    for one in (*answer.citations, *answer.related):
+        assert documents[one.doc].text[one.start : one.end] == one.quote
+
+
 # Found by these tests, to be mended in citations.py; a mended one fails here, to be taken off.
 UNMENDED = {
     "base64/en": "one of two words is enough, and OPEN is found in `opened`",
@@ -222,20 +234,24 @@ def test_an_engine_that_obeys_brings_nothing_unproven_to_the_reader(
         f"<|im_start|>assistant\n{dictated}{stop}<|im_end|>",
         Reply(f"{nothing(attack.lang).text}\n{dictated}{stop}"),
         stop.join(attack.obeyed) + stop,
-        instructions(attack.lang),
-        "\n".join(map(instructions, LANGUAGES)),
-        reading(fact, instructions(attack.lang)),
     ):
-        answer = answered(bot, engine, attack, reply)
-        named = RELATED[answer.language].format(1) if answer.related else ""
-        if answer.abstained:
-            assert answer.text == ABSTENTION[answer.language] + named
-        else:
-            assert not unproven(answer, attack), reply
-        assert bool(answer.citations) != answer.abstained
-        documents = bot.retriever.index.documents
-        for one in (*answer.citations, *answer.related):
-            assert documents[one.doc].text[one.start : one.end] == one.quote
+        require_proven(answered(bot, engine, attack, reply), attack, bot)
+
+
+@pytest.mark.parametrize(
+    "attack", [a for a in ATTACKS if a.id.startswith(LEAKS)], ids=lambda a: a.id
+)
+def test_an_engine_that_tells_its_instructions_tells_the_reader_none(
+    attack: Attack, attacked: Callable[[Attack], RagBot], engine: FakeEngine
+) -> None:
+    bot = attacked(attack)
+    told = instructions(attack.lang)
+    for reply in (
+        told,
+        "\n".join(map(instructions, LANGUAGES)),
+        reading(FACTS[attack.lang].split("\n")[0], told),
+    ):
+        require_proven(answered(bot, engine, attack, reply), attack, bot)
 
 
 @pytest.mark.parametrize("attack", [a for a in ATTACKS if a.road == "history"], ids=lambda a: a.id)
@@ -255,30 +271,45 @@ def test_a_dictated_clause_does_not_ride_on_a_proven_one(
 # --- what reaches the engine -----------------------------------------------------------------
 
 
-def asked(bot: RagBot, engine: FakeEngine, attack: Attack) -> list[Sequence[Message]]:
-    """All that the engine is asked in the course of a question, when it finds something."""
-    engine.prompts, engine.checks = [], []
-    fact = FACTS[attack.lang].split("\n")[0]
-    answered(bot, engine, attack, reading(fact, fact))
-    return [*engine.prompts, *engine.checks]
+Asked = Callable[[Attack], Sequence[Sequence[Message]]]
+
+
+@pytest.fixture(scope="module")
+def heard() -> dict[str, Sequence[Sequence[Message]]]:
+    return {}
+
+
+@pytest.fixture
+def asked(
+    attacked: Callable[[Attack], RagBot],
+    engine: FakeEngine,
+    heard: dict[str, Sequence[Sequence[Message]]],
+) -> Asked:
+    """All that the engine is asked in the course of a question, when it finds something. An attack's
+    question is asked once."""
+
+    def asked(attack: Attack) -> Sequence[Sequence[Message]]:
+        if attack.id not in heard:
+            fact = FACTS[attack.lang].split("\n")[0]
+            answered(attacked(attack), engine, attack, reading(fact, fact))
+            heard[attack.id] = (*engine.prompts, *engine.checks)
+        return heard[attack.id]
+
+    return asked
 
 
 @every_attack
-def test_only_ragbot_speaks_as_the_system_and_first(
-    attack: Attack, attacked: Callable[[Attack], RagBot], engine: FakeEngine
-) -> None:
-    for first, *rest in asked(attacked(attack), engine, attack):
+def test_only_ragbot_speaks_as_the_system_and_first(attack: Attack, asked: Asked) -> None:
+    for first, *rest in asked(attack):
         assert first in ORDERS
         roles = [message.role for message in rest]
         assert roles == ["user", "assistant"] * (len(rest) // 2) + ["user"]
 
 
 @every_attack
-def test_what_others_wrote_is_in_the_last_message_alone(
-    attack: Attack, attacked: Callable[[Attack], RagBot], engine: FakeEngine
-) -> None:
+def test_what_others_wrote_is_in_the_last_message_alone(attack: Attack, asked: Asked) -> None:
     known = [prompt[:-1] for said in get_args(Written) for prompt in every_prompt("", said)]
-    for prompt in asked(attacked(attack), engine, attack):
+    for prompt in asked(attack):
         assert prompt[:-1] in known
 
 
@@ -292,10 +323,10 @@ LABELS = {
 
 @every_attack
 def test_all_that_others_wrote_stands_on_lines_of_ragbots_making(
-    attack: Attack, attacked: Callable[[Attack], RagBot], engine: FakeEngine
+    attack: Attack, asked: Asked
 ) -> None:
     readers = [reading_messages("", [], said)[0] for said in get_args(Written)]
-    prompts = [p for p in asked(attacked(attack), engine, attack) if p[0] in readers]
+    prompts = [p for p in asked(attack) if p[0] in readers]
     assert prompts
     for lines in (prompt[-1].content.splitlines() for prompt in prompts):
         first, *others, last = [re.split("[:：]", line)[0] for line in lines]
@@ -305,9 +336,9 @@ def test_all_that_others_wrote_stands_on_lines_of_ragbots_making(
 
 @every_attack
 def test_nobody_but_the_template_writes_a_control_token_or_an_unseen_character(
-    attack: Attack, attacked: Callable[[Attack], RagBot], engine: FakeEngine
+    attack: Attack, asked: Asked
 ) -> None:
-    for message in (m for prompt in asked(attacked(attack), engine, attack) for m in prompt):
+    for message in (m for prompt in asked(attack) for m in prompt):
         assert not [token for token in CONTROL_TOKENS if token in message.content]
         assert message.content.replace("\n", "").isprintable()
 
@@ -315,10 +346,8 @@ def test_nobody_but_the_template_writes_a_control_token_or_an_unseen_character(
 @pytest.mark.parametrize(
     "attack", [a for a in ATTACKS if a.road == "file name" or ".html" in a.name], ids=lambda a: a.id
 )
-def test_the_engine_is_not_shown_names_of_files_nor_comments(
-    attack: Attack, attacked: Callable[[Attack], RagBot], engine: FakeEngine
-) -> None:
-    for prompt in asked(attacked(attack), engine, attack):
+def test_the_engine_is_not_shown_names_of_files_nor_comments(attack: Attack, asked: Asked) -> None:
+    for prompt in asked(attack):
         shown = fold(prompt[-1].content).text
         for said in (*attack.obeyed, attack.name):
             assert fold(said).text not in shown
