@@ -19,9 +19,7 @@ from ragbot.store import MANIFEST
 MOST = 20
 ROOM = 2 << 30  # bytes
 
-_TURN = (
-    ".lock"  # of those who note and those who delete: none is deleted between a note and its use
-)
+_TURN = ".lock"  # of those who note and those who delete, so that none goes once it is noted
 _IN_USE = 3600.0  # seconds: far longer than opening takes
 
 
