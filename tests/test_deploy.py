@@ -21,7 +21,7 @@ from ragbot.config import Config
 from ragbot.web.desk import Desk
 from ragbot.web.observe import Book
 from tests.served import QUESTION, SOON, until
-from tests.test_shared import TURN, VISITOR, Served, serving
+from tests.test_shared import TURN, VISITOR, Served, ready, serving
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
 SERVICES = "balancer web-1 web-2 index vllm postgres milvus etcd minio prometheus grafana".split()
@@ -185,7 +185,8 @@ def asked_of_the_api(client: httpx.Client, site: str) -> str:
 def test_who_was_with_a_copy_that_is_gone_is_answered_by_another(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'shared.sqlite'}"
     with ExitStack() as stack:
-        copies = [stack.enter_context(serving(tmp_path / name, url)) for name in ("1", "2")]
+        begun = [stack.enter_context(serving(tmp_path / name, url)) for name in ("1", "2")]
+        copies = [ready(process) for process in begun]
         site = stack.enter_context(balanced(tmp_path, copies))
         visitor, client = (stack.enter_context(httpx.Client(timeout=SOON)) for _ in range(2))
         assert visitor.get(f"{site}/metrics").status_code == 404
