@@ -111,6 +111,19 @@ def denies(text: str) -> bool:
     return bool(_DENIAL.search(fold(text).text))
 
 
+_SAID_AGAIN = 0.5  # of the words that follow a denial
+
+
+def contradicts(claim: str, source: str) -> bool:
+    """Whether a claim says what a clause of its source denies."""
+    if denies(claim):
+        return False
+    told = fold(claim).text
+    clauses = [_DENIAL.split(fold(clause).text) for clause in re.split("[，；,;]", source)]
+    denied = [content_words(parts[-1]) for parts in clauses if len(parts) > 1]
+    return any(words and coverage(words, told) >= _SAID_AGAIN for words in denied)
+
+
 # --- words in common -------------------------------------------------------------------------
 
 STOP_WORDS = frozenset(

@@ -14,7 +14,7 @@ from ragbot.abstention import decided, probability, threshold
 from ragbot.citations import Citer, echoes, is_closed
 from ragbot.disagreement import disagreeing
 from ragbot.enumeration import AROUND, asked_for, enumerated
-from ragbot.evidence import Evidence, copied, denies, gather, rivals
+from ragbot.evidence import Evidence, contradicts, copied, denies, gather, rivals
 from ragbot.generator import Generator, Reading
 from ragbot.looks import Look, weight
 from ragbot.retriever import Retriever
@@ -206,8 +206,9 @@ def _proven(
 def _told(citer: Citer, claim: str, proof: Sequence[Evidence]) -> str:
     """A claim with its markers; the sentence itself where it says more than the claim got right."""
     source = proof[0].text
-    # Asked whether something is so, a small model says yes to a sentence that says no.
+    # Asked whether or why something is so, a small model says yes to a sentence that says no.
     turned = is_closed(citer.question) and denies(claim) != denies(source)
+    turned = turned or contradicts(claim, source)
     if not claim or ((turned or rivals(claim, source)) and weight(source) <= _SHORT):
         claim, proof = to_language(source, citer.language), proof[:1]
     return citer.tell(claim, proof)

@@ -188,6 +188,7 @@ def test_a_wrong_premise_is_denied_with_what_the_text_says(
     [
         ("湘雅直接用了嗎？", "湘雅沒有把它直接搬進來。", "是，湘雅把它直接搬進來。", "湘雅沒有把它直接搬進來。[1]"),
         ("Did Xiangya use it?", "Xiangya did not use it at all.", "Yes, Xiangya did use it.", "Xiangya did not use it at all.[1]"),
+        ("湘雅為什麼直接搬它？", "湘雅沒有把它直接搬進來，而是請人搭建。", "湘雅直接搬它，是因為請人搭建。", "湘雅沒有把它直接搬進來，而是請人搭建。[1]"),
         # What is said alike, and what is asked otherwise, stays as it was written.
         ("湘雅直接用了嗎？", "湘雅沒有把它直接搬進來。", "湘雅沒有搬進來。", "湘雅沒有搬進來。[1]"),
         ("湘雅怎麼用的？", "湘雅沒有把它搬進來，而是請人搭建。", "湘雅請人搭建。", "湘雅請人搭建。[1]"),
