@@ -19,7 +19,7 @@ install: $(VENV)/installed
 test: $(VENV)/installed-dev lint notebooks
 	$(BIN)/python -m pytest
 
-# What needs no model, no browser and no other process; a minute.
+# What needs no model, no browser and no other process; some minutes.
 fast: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -m "not model and not browser and not apart"
 
