@@ -121,7 +121,7 @@ def contradicts(claim: str, source: str) -> bool:
     told = fold(claim).text
     clauses = [_DENIAL.split(fold(clause).text) for clause in re.split("[，；,;]", source)]
     denied = [content_words(parts[-1]) for parts in clauses if len(parts) > 1]
-    return any(words and coverage(words, told) >= _SAID_AGAIN for words in denied)
+    return any(content and coverage(content, told) >= _SAID_AGAIN for content in denied)
 
 
 # --- words in common -------------------------------------------------------------------------

@@ -119,6 +119,10 @@ def _one_offs(config: Config) -> Path:
     return config.cache / "indexes"
 
 
+def _is_one_off(config: Config, store: IndexStore) -> bool:
+    return store.folder.parent == _one_offs(config)
+
+
 def named_store(config: Config) -> IndexStore:
     """The place that the settings name for an index."""
     if isinstance(config.index, Milvus):
@@ -138,7 +142,7 @@ def current_index(config: Config, encoder: Encoder, report: Report = silent) -> 
     CorpusError, StoreError.
     """
     store = index_store(config, encoder)
-    if store.folder.parent == _one_offs(config):
+    if _is_one_off(config, store):
         oneoffs.note_use(store.folder)
     source = config.corpus
     if store.exists():
@@ -175,7 +179,7 @@ def renewed_index(
     store = index_store(config, encoder)
     index = store.build(corpus.documents, chunks, encoder, report("Encoding passages"))
     store.note_source(made)
-    if store.folder.parent == _one_offs(config):
+    if _is_one_off(config, store):
         oneoffs.clear(store.folder.parent)
     return index, corpus
 

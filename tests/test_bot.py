@@ -4,6 +4,7 @@ import copy
 import pickle
 import threading
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 
@@ -339,34 +340,24 @@ def test_what_is_searched_for_can_be_asked_by_itself(make_bot: MakeBot, engine: 
         bot.queries("?")
 
 
-class Renewing(FakeEngine):
-    """While it is asked, others take up a newer index."""
-
-    def __init__(self, renew: Callable[[], None]):
-        super().__init__()
-        self.renew = renew
-
-    def stream(
-        self,
-        messages: Sequence[Message],
-        *,
-        max_tokens: int,
-        cancel: threading.Event | None = None,
-        form: str = "",
-    ) -> TextStream:
-        self.renew()
-        return super().stream(messages, max_tokens=max_tokens, cancel=cancel, form=form)
-
-
 def test_a_question_is_searched_for_in_the_languages_of_what_it_is_answered_from(
-    make_bot: MakeBot, make_index: Callable[..., Index]
+    make_bot: MakeBot,
+    make_index: Callable[..., Index],
+    engine: FakeEngine,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     bot = make_bot(ARTICLE)
     assert bot.retriever.index.languages == {"zh-Hant"}
     newer = make_index("An English text.")
-    renewing = Renewing(lambda: setattr(bot, "retriever", bot.retriever.over(newer)))
-    renewing.enqueue("When was it?", "华为什么时候组建军团？", nothing())
-    bot._open_engine = lambda: renewing
+    stream = engine.stream
+
+    def renewing(*arguments: Any, **options: Any) -> TextStream:
+        """While the engine is asked, others take up a newer index."""
+        bot.retriever = bot.retriever.over(newer)
+        return stream(*arguments, **options)
+
+    monkeypatch.setattr(engine, "stream", renewing)
+    engine.enqueue("When was it?", "华为什么时候组建军团？", nothing())
     history = [Message("user", "What is it?"), Message("assistant", "A corps.")]
     assert bot.ask("And when?", history=history).queries == (
         "When was it?",
