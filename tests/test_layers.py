@@ -36,6 +36,7 @@ FLOORS = [
         "engines",
     },
     {"cluster", "corpus", "index", "retelling", "streaming", "looks"},
+    {"part"},
     {"faiss_index", "milvus"},
     {"stores", "oneoffs"},
     {"generator", "retriever", "workspace", "verify"},
