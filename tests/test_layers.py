@@ -14,7 +14,7 @@ import ragbot
 
 FLOORS = [
     {"types", "errors", "options", "layers", "address"},
-    {"config", "database", "e5", "store", "vectors", "records", "tracing"},
+    {"config", "database", "e5", "naming", "store", "vectors", "records", "tracing"},
     {"text", "fence", "packaged", "hub"},
     {"words"},
     {"evidence"},
