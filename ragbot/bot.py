@@ -21,6 +21,7 @@ from ragbot.generator import Generator
 from ragbot.index import Index
 from ragbot.inquiry import Found, Inquiry
 from ragbot.looks import look_at
+from ragbot.naming import named
 from ragbot.retriever import UNRELATED, Retriever
 from ragbot.streaming import AnswerStream
 from ragbot.text import across, detect_language, detect_script, fold
@@ -134,6 +135,13 @@ class RagBot:
             top_k=self._top_k,
             max_tokens=self._max_tokens,
         )
+
+    def within(self, documents: Sequence[str]) -> RagBot:
+        """A bot that answers from some documents alone, with the same generator: each of these is a
+        name, a folder, or a pattern (`ragbot.naming`). Raises ConfigError: one means no document.
+        """
+        index = self._renewed().index
+        return self.over(index.within(named(documents, index.documents)))
 
     def _answer(
         self,

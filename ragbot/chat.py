@@ -5,8 +5,9 @@ Ctrl-C stops an answer, not the program; Ctrl-D leaves.
 
 from __future__ import annotations
 
+import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,23 +15,28 @@ from typing import Any
 from ragbot import console, phrases
 from ragbot.bot import RagBot
 from ragbot.config import load_config
-from ragbot.errors import RagbotError, UnreachableError
+from ragbot.errors import ConfigError, RagbotError, UnreachableError
 from ragbot.text import detect_language
 from ragbot.types import Answer, Message
+from ragbot.workspace import require_documents
 
 _HELP = """\
 Ask in Chinese or English. Ctrl-C stops an answer, Ctrl-D leaves.
   /sources       where the last answer's sentences come from
+  /only NAME...  ask these documents alone: names, folders, patterns; all again without one
   /reset         forget what was said
   /save [FILE]   write the conversation down as Markdown
   /quit          leave"""
+
+_LISTED = 5  # names of documents
 
 
 class Chat:
     """One conversation on a terminal."""
 
-    def __init__(self, bot: RagBot):
-        self._bot = bot
+    def __init__(self, bot: RagBot, only: Sequence[str] = ()):
+        self._whole = bot
+        self._bot = bot.within(only) if only else bot
         self._answers: list[Answer] = []
 
     def handle(self, line: str) -> bool:
@@ -43,6 +49,8 @@ class Chat:
             console.err().print("Forgotten.")
         elif command == "/sources":
             self._sources()
+        elif command == "/only":
+            self._only(argument)
         elif command == "/save":
             self._save(Path(argument.strip() or "ragbot-chat.md").expanduser())
         elif command.startswith("/"):
@@ -81,6 +89,20 @@ class Chat:
         else:
             console.err().print("There is no cited answer yet.")
 
+    def _only(self, argument: str) -> None:
+        """Raises ConfigError."""
+        try:
+            wanted = shlex.split(argument)
+        except ValueError as error:
+            raise ConfigError(
+                f"{argument}: {error}; quote a name with spaces as a whole."
+            ) from error
+        self._bot = self._whole.within(wanted) if wanted else self._whole
+        names = list(self._bot.retriever.index.documents)
+        more = ", …" if len(names) > _LISTED else ""
+        listed = f"{len(names)} of the documents: {', '.join(names[:_LISTED])}{more}"
+        console.err().print(f"Asking {listed if wanted else 'all documents'}.", markup=False)
+
     def _save(self, path: Path) -> None:
         try:
             path.write_text(_markdown(self._answers), encoding="utf-8")
@@ -100,14 +122,16 @@ def _markdown(answers: list[Answer]) -> str:
     return "\n\n---\n\n".join(parts) + "\n"
 
 
-def run(flags: Mapping[str, Any]) -> None:
-    """Talk until the end of the input."""
+def run(flags: Mapping[str, Any], only: Sequence[str]) -> None:
+    """Talk until the end of the input, at first about some documents `only` if any are named."""
     with suppress(ImportError):
         import readline  # noqa: F401  # gives input() its line editing; not on Windows
 
+    config = load_config(flags)
+    require_documents(config, only)
     with console.progress() as report:
-        bot = RagBot.from_corpus(config=load_config(flags), report=report)
-    chat = Chat(bot)
+        bot = RagBot.from_corpus(config=config, report=report)
+    chat = Chat(bot, only)
     typed = sys.stdin.isatty()
     if typed:
         console.err().print(_HELP, markup=False)

@@ -16,6 +16,7 @@ from ragbot.options import (
     CheckerOption,
     CorpusOption,
     DefaultGroup,
+    DocOption,
     EncoderOption,
     FailUnderOption,
     HostOption,
@@ -78,6 +79,7 @@ def search(
     index: IndexOption = None,
     encoder: EncoderOption = None,
     reranker: RerankerOption = None,
+    doc: DocOption = None,
     top_k: TopKOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -85,7 +87,7 @@ def search(
     from ragbot import commands
 
     settings = dict(corpus=corpus, index=index, encoder=encoder, reranker=reranker, top_k=top_k)
-    commands.search(question, settings, as_json=json)
+    commands.search(question, settings, doc or (), as_json=json)
 
 
 @app.command()
@@ -96,6 +98,7 @@ def ask(
     encoder: EncoderOption = None,
     reranker: RerankerOption = None,
     llm: LlmOption = None,
+    doc: DocOption = None,
     top_k: TopKOption = None,
     translate: Annotated[
         bool, typer.Option("--translate", help="Also quote in the question's language.")
@@ -110,7 +113,7 @@ def ask(
 
     models = dict(encoder=encoder, reranker=reranker, llm=llm)
     flags = dict(corpus=corpus, index=index, top_k=top_k, **models)
-    commands.ask(question, flags, commands.Shown(json, verbose, translate))
+    commands.ask(question, flags, doc or (), commands.Shown(json, verbose, translate))
 
 
 @app.command()
@@ -120,13 +123,14 @@ def chat(
     encoder: EncoderOption = None,
     reranker: RerankerOption = None,
     llm: LlmOption = None,
+    doc: DocOption = None,
     top_k: TopKOption = None,
 ) -> None:
     """Talk about the documents, question by question."""
     from ragbot import chat
 
     models = dict(encoder=encoder, reranker=reranker, llm=llm)
-    chat.run(dict(corpus=corpus, index=index, top_k=top_k, **models))
+    chat.run(dict(corpus=corpus, index=index, top_k=top_k, **models), doc or ())
 
 
 @app.command()

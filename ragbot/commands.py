@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from ragbot.config import load_config
 from ragbot.fence import checked
 from ragbot.types import Answer
 from ragbot.verify import verdict_on
-from ragbot.workspace import default_encoder, renewed_index, require_corpus
+from ragbot.workspace import default_encoder, renewed_index, require_corpus, require_documents
 
 Flags = Mapping[str, Any]
 
@@ -45,10 +45,10 @@ def build(flags: Flags, verbose: bool, ray: str | None = None) -> None:
     )
 
 
-def search(question: str, flags: Flags, *, as_json: bool) -> None:
-    """Print the passages that bear on a question."""
+def search(question: str, flags: Flags, only: Sequence[str], *, as_json: bool) -> None:
+    """Print the passages that bear on a question, of some documents `only` if any are named."""
     checked(question)
-    bot = _bot(flags)
+    bot = _bot(flags, only)
     hits = bot.search(question)
     if as_json:
         console.print_json({"results": [console.hit_json(hit) for hit in hits]})
@@ -65,10 +65,10 @@ class Shown:
     translated: bool = False
 
 
-def ask(question: str, flags: Flags, shown: Shown) -> None:
-    """Print the answer as it is proven, then its sources."""
+def ask(question: str, flags: Flags, only: Sequence[str], shown: Shown) -> None:
+    """Print the answer as it is proven, then its sources; from some documents `only`, as above."""
     checked(question)
-    bot = _bot(flags)
+    bot = _bot(flags, only)
     stream = bot.stream(question)
     if not shown.as_json:
         for piece in stream:
@@ -104,7 +104,10 @@ def verify(answers: Path, flags: Flags, *, as_json: bool) -> bool:
     return not verdict.problems
 
 
-def _bot(flags: Flags) -> RagBot:
+def _bot(flags: Flags, only: Sequence[str]) -> RagBot:
     # A bad question is refused before this: loading models takes seconds.
+    config = load_config(flags)
+    require_documents(config, only)
     with console.progress() as report:
-        return RagBot.from_corpus(config=load_config(flags), report=report)
+        bot = RagBot.from_corpus(config=config, report=report)
+    return bot.within(only) if only else bot

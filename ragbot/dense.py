@@ -96,8 +96,26 @@ class Dense:
         """A chunk's rows, its own first: (m, d) float32."""
         return floats(self.rows[self.starts[chunk] : self.starts[chunk + 1]])
 
-    def nearest(self, vector: NDArray[float32], limit: int) -> NDArray[int64]:
-        """The ids, in order, of the `limit` chunks, or all, nearest to a (d,) vector as a whole."""
+    def nearest(
+        self, vector: NDArray[float32], limit: int, among: NDArray[int64] | None = None
+    ) -> NDArray[int64]:
+        """The ids, in order, of the `limit` chunks, or all, nearest to a (d,) vector as a whole.
+
+        `among` are the ids, in order, of the only ones to choose from: each of their rows is
+        compared, for the short codes cannot be searched in part.
+        """
+        import numpy as np
+
+        found = self._near(vector, limit) if among is None else among
+        if len(found) <= limit:
+            return found
+        blocks = [found[first : first + _BLOCK] for first in range(0, len(found), _BLOCK)]
+        rows = (floats(self.rows[self.starts[block]]) for block in blocks)
+        cosines = np.concatenate([_products(block, vector) for block in rows])
+        return np.sort(found[np.argsort(-cosines, kind="stable")[:limit]])
+
+    def _near(self, vector: NDArray[float32], limit: int) -> NDArray[int64]:
+        """The ids, in order, that the finder names; by short codes, more than `limit`."""
         import numpy as np
 
         total = len(self.starts) - 1
@@ -106,11 +124,7 @@ class Dense:
         asked = limit if self._exact else min(limit * _DOUBT, total)
         with _alone():
             _, ids = self._finder.search(vector[None, :], asked)
-        found = np.sort(ids[0][ids[0] >= 0])  # FAISS pads what it lacks with -1
-        if self._exact:
-            return found
-        cosines = _products(floats(self.rows[self.starts[found]]), vector)
-        return np.sort(found[np.argsort(-cosines, kind="stable")[:limit]])
+        return np.sort(ids[0][ids[0] >= 0])  # FAISS pads what it lacks with -1
 
     def cosines(
         self, chunks: NDArray[int64], vector: NDArray[float32]

@@ -13,6 +13,10 @@ class ConfigError(RagbotError):
     """A setting or an argument is unknown or out of bounds."""
 
 
+class UnknownDocumentError(ConfigError):
+    """What names documents names none of those that are there."""
+
+
 class CorpusError(RagbotError):
     """A corpus is missing, empty, or in a form that cannot be read."""
 

@@ -5,7 +5,8 @@ How its files are kept whole is the store's business; how scores are joined, the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -15,14 +16,15 @@ from ragbot import store
 from ragbot.dense import WIDTH, Dense
 from ragbot.encoder import Encoder
 from ragbot.errors import StoreError
-from ragbot.index import Candidate, Manifest, best_of, encoded, is_outdated, languages_of
+from ragbot.index import Candidate, Index, Manifest, best_of, encoded, is_outdated, languages_of
 from ragbot.lexical import Lexical
+from ragbot.part import Part
 from ragbot.records import Chunks, Documents, write_chunks, write_documents
 from ragbot.types import Chunk, Document, Language, Progress
 from ragbot.vectors import Vectors, joined, key
 
 if TYPE_CHECKING:
-    from numpy import float32, uint8, uint16
+    from numpy import float32, int64, uint8, uint16
     from numpy.typing import NDArray
 
 JOURNAL = "encoding.part"
@@ -39,16 +41,22 @@ class FaissIndex:
 
         self.manifest = manifest
         self.documents: Mapping[str, Document] = Documents(folder)
-        self.chunks: Sequence[Chunk] = Chunks(folder)
+        self.chunks = Chunks(folder)
         self.dense = Dense.load(folder)
         self._lexical = Lexical.load(folder / "bm25", len(self.chunks))
         self._keys = np.load(folder / "keys.npy", mmap_mode="r", allow_pickle=False)
 
     def search(self, vector: NDArray[float32], query: str, *, limit: int) -> list[Candidate]:
+        return self.find(vector, query, limit, None)
+
+    def find(
+        self, vector: NDArray[float32], query: str, limit: int, among: Part | None
+    ) -> list[Candidate]:
         import numpy as np
 
-        places, shares = self._lexical.best(query, limit)
-        ids = np.union1d(self.dense.nearest(vector, limit * WIDTH), places)
+        numbers = among.numbers if among else None
+        places, shares = self._lexical.best(query, limit, numbers)
+        ids = np.union1d(self.dense.nearest(vector, limit * WIDTH, numbers), places)
         passage, sentence = self.dense.cosines(ids, vector)
         chosen = best_of(passage, sentence, np.isin(ids, places), limit)
         rows = np.stack([passage, sentence, shares[ids]], axis=1)[chosen].tolist()
@@ -62,15 +70,25 @@ class FaissIndex:
         return languages_of(self.chunks)
 
     def around(self, chunk: Chunk, most: int) -> Sequence[Chunk]:
-        at = self._id(chunk)
+        at = self.number(chunk)
         return self.chunks[max(0, at - most) : at + most + 1]
 
     def sentences_of(self, chunk: Chunk) -> NDArray[float32]:
-        rows = self.dense.rows_of(self._id(chunk))
+        rows = self.dense.rows_of(self.number(chunk))
         return rows[1:] if len(rows) > 1 else rows
 
-    def _id(self, chunk: Chunk) -> int:
-        """The number of a chunk of this index, found by its key. Raises KeyError."""
+    def within(self, names: Collection[str]) -> Index:
+        return Part(self, frozenset(names))
+
+    def numbers(self, names: frozenset[str]) -> NDArray[int64]:
+        import numpy as np
+
+        return np.sort(np.array([n for name in names for n in self._owned.get(name, ())], np.int64))
+
+    def some(self, numbers: Sequence[int]) -> Sequence[Chunk]:
+        return self.chunks.some(numbers)
+
+    def number(self, chunk: Chunk) -> int:
         import numpy as np
 
         alike = np.flatnonzero((self._own_keys == joined([key(chunk.passage)]).view("<u8")).all(1))
@@ -81,10 +99,19 @@ class FaissIndex:
 
     @property
     def rows(self) -> tuple[NDArray[uint8], NDArray[uint16]]:
+        """Every vector with the key of its text, for the index that comes after this one."""
         return self._keys, self.dense.rows
 
     def current(self) -> FaissIndex:
         return self
+
+    @cached_property
+    def _owned(self) -> Mapping[str, Sequence[int]]:
+        """The numbers of each document's chunks."""
+        owned: defaultdict[str, list[int]] = defaultdict(list)
+        for number, chunk in enumerate(self.chunks):
+            owned[chunk.doc].append(number)
+        return owned
 
     @cached_property
     def _own_keys(self) -> NDArray[Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -21,7 +21,7 @@ from ragbot.types import Chunk, Document, Language, Progress
 from ragbot.vectors import Vectors, encode, key
 
 if TYPE_CHECKING:
-    from numpy import bool_, float32, int64, uint8, uint16
+    from numpy import bool_, float32, int64
     from numpy.typing import NDArray
 
 FORMAT = 2
@@ -105,7 +105,11 @@ class Index(Protocol):
 
     manifest: Manifest
     documents: Mapping[str, Document]
-    chunks: Sequence[Chunk]
+
+    @property
+    def chunks(self) -> Sequence[Chunk]:
+        """All chunks, in the corpus's order."""
+        ...
 
     def search(self, vector: NDArray[float32], query: str, *, limit: int) -> list[Candidate]:
         """Candidates for a query of which `vector` (d,) is the encoding, in order of their ids.
@@ -132,13 +136,15 @@ class Index(Protocol):
         """The vectors of a chunk's sentences, in order: (m, d) float32, unit length."""
         ...
 
-    @property
-    def rows(self) -> tuple[NDArray[uint8], NDArray[uint16]]:
-        """Every vector with the key of its text, for the index that comes after this one."""
+    def within(self, names: Collection[str]) -> Index:
+        """This index as if the documents of those names were all: nothing of others is found, and
+        as much of these as if there were no others. A chunk scores what it always does, so a word
+        is as rare as in the whole. A name of no document adds nothing."""
         ...
 
     def current(self) -> Index:
-        """This index or, when a writer has replaced it where it is kept, the one there is now."""
+        """This index or, when a writer has replaced it where it is kept, the one there is now;
+        within the same documents."""
         ...
 
 

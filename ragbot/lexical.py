@@ -77,13 +77,15 @@ class Lexical:
         shares /= np.log1p((self._size - frequency + 0.5) / (frequency + 0.5)).sum()
         return shares
 
-    def best(self, query: str, limit: int) -> tuple[NDArray[int64], NDArray[float32]]:
+    def best(
+        self, query: str, limit: int, among: NDArray[int64] | None = None
+    ) -> tuple[NDArray[int64], NDArray[float32]]:
         """The `limit` passages that hold most of a query, without those that hold nothing of it,
-        by their ids; and the shares of all."""
+        by their ids; and the shares of all. `among` are the ids of the only ones to choose from."""
         import numpy as np
 
         shares = self.scores(query)
-        held = np.flatnonzero(shares)
+        held = np.flatnonzero(shares) if among is None else among[shares[among] > 0]
         if len(held) > limit:
             least = np.partition(shares[held], -limit)[-limit]
             held = held[shares[held] >= least]

@@ -30,6 +30,12 @@ LlmOption = Annotated[
         "--llm", help="packaged:NAME, a .gguf file, a folder, a hub id, or a server's model."
     ),
 ]
+DocOption = Annotated[
+    Optional[list[str]],
+    typer.Option(
+        "--doc", "-d", metavar="NAME", help="Only this document, folder or '*.md'. Repeatable."
+    ),
+]
 TopKOption = Annotated[Optional[int], typer.Option("--top-k", "-k", help="Passages to retrieve.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 KeepAllOption = Annotated[

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import mmap
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -24,9 +25,16 @@ class Chunks(Sequence[Chunk]):
 
     def __init__(self, folder: Path):
         self._lines = _Lines(folder / "chunks.jsonl")
+        self._numbers: Sequence[int] = range(len(self._lines))
+
+    def some(self, numbers: Sequence[int]) -> Chunks:
+        """Those of some numbers."""
+        chunks = copy(self)
+        chunks._numbers = numbers
+        return chunks
 
     def __len__(self) -> int:
-        return len(self._lines)
+        return len(self._numbers)
 
     @overload
     def __getitem__(self, at: int) -> Chunk: ...
@@ -34,8 +42,8 @@ class Chunks(Sequence[Chunk]):
     def __getitem__(self, at: slice) -> tuple[Chunk, ...]: ...
     def __getitem__(self, at: int | slice) -> Chunk | tuple[Chunk, ...]:
         if isinstance(at, slice):
-            return tuple(map(self._chunk, range(*at.indices(len(self)))))
-        return self._chunk(range(len(self))[at])
+            return tuple(map(self._chunk, self._numbers[at]))
+        return self._chunk(self._numbers[at])
 
     def _chunk(self, number: int) -> Chunk:
         record = self._lines.record(number)

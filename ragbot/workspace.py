@@ -32,6 +32,7 @@ from ragbot.engines import Engine, connect_engine, open_engine, server_addresses
 from ragbot.errors import CorpusError, ModelError
 from ragbot.index import Index
 from ragbot.models import fingerprint, resolve_encoder, resolve_generator, resolve_reranker
+from ragbot.naming import named
 from ragbot.reranker import open_reranker
 from ragbot.stores import FaissStore, IndexStore, MilvusStore
 from ragbot.types import Chunk, Document, LeftOut, Progress, Rerank
@@ -56,6 +57,13 @@ def require_corpus(config: Config) -> None:
     """Raise CorpusError for a corpus that is named and not there: before any model is touched."""
     if "corpus" in config.model_fields_set and not config.corpus.exists():
         raise CorpusError(missing(config.corpus))
+
+
+def require_documents(config: Config, documents: Sequence[str]) -> None:
+    """Raise ConfigError for what means no file of a corpus that is named, before it is indexed and
+    any model loaded. That a file is none to be read shows later."""
+    if documents and "corpus" in config.model_fields_set and config.corpus.exists():
+        named(documents, [name for name, _ in corpus_files(config.corpus)])
 
 
 def default_encoder(config: Config, report: Report = silent) -> Encoder:

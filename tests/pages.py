@@ -283,7 +283,7 @@ def overflowing(page: Page) -> bool:
     """Whether anything can be scrolled sideways."""
     return bool(
         page.evaluate(
-            "[document.documentElement, ...document.querySelectorAll('#scroll, #pane-body, #documents')]"
+            "[document.documentElement, ...document.querySelectorAll('#scroll, #pane-body, #documents, #choice')]"
             ".some(one => one.scrollWidth > one.clientWidth)"
         )
     )

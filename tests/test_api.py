@@ -177,6 +177,50 @@ def test_an_answer_with_markup_is_told_as_it_is(
     assert reply.json()["choices"][0]["message"]["citations"][0]["quote"] == text
 
 
+# --- some documents -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("documents", "told"),
+    [(None, True), (["doc1.txt"], True), (["*1.txt", "doc2*"], True), (["doc2.txt"], False)],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_is_from_the_documents_that_are_asked(
+    client: TestClient, documents: Any, told: bool, stream: bool
+) -> None:
+    reply = client.post(CHAT, json=asking(documents=documents, stream=stream))
+    assert reply.status_code == 200 and ("doc1.txt" in reply.text) == told
+
+
+def test_passages_are_of_the_documents_that_are_asked(client: TestClient) -> None:
+    body = {"query": QUESTION, "documents": ["doc2.txt"]}
+    hits = client.post("/v1/search", json=body).json()["hits"]
+    assert [hit["document"] for hit in hits] == ["doc2.txt"]
+
+
+@pytest.mark.parametrize(
+    ("documents", "refusal"),
+    [
+        (["doc1.txt", "doc3.txt"], (400, "unknown_document", "documents")),
+        (["../doc1.txt"], (400, "unknown_document", "documents")),
+        ([], (400, "invalid_value", "documents")),
+        (["doc1.txt"] * 101, (400, "invalid_value", "documents")),
+        ("doc1.txt", (400, "invalid_value", "documents")),
+        ([""], (400, "invalid_value", "documents.0")),
+        (["x" * 1001], (400, "invalid_value", "documents.0")),
+        ([1], (400, "invalid_value", "documents.0")),
+    ],
+)
+@pytest.mark.parametrize("path", [CHAT, "/v1/search"])
+def test_documents_that_cannot_be_asked_are_refused(
+    client: TestClient, engine: Clerk, path: str, documents: Any, refusal: tuple[int, str, str]
+) -> None:
+    reply = client.post(path, json=asking() | {"query": QUESTION, "documents": documents})
+    error = reply.json()["error"]
+    assert (reply.status_code, error["code"], error["param"]) == refusal
+    assert engine.asked == []
+
+
 # --- what is refused ------------------------------------------------------------------------------
 
 

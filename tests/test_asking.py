@@ -120,6 +120,31 @@ def test_the_talk_before_is_handed_on(office: Office, engine: Gated) -> None:
     assert last["answer"]["question"] == "什麼時候？"
 
 
+def test_the_documents_that_are_chosen_are_asked_alone(
+    make_bot: Callable[..., RagBot], engine: Gated, tmp_path: Path
+) -> None:
+    office = Office(make_bot(f"{CORPS}\n百川智能投向醫療。", "天氣很好。"), tmp_path)
+    engine.enqueue(FOUNDED, FOUNDED)
+    last = run(read(office.ask(documents=["doc1.txt"])))[-1]
+    assert last["answer"]["citations"] and last["next"] == ["百川智能做了什麼？"]
+    last = run(read(office.ask(documents=["doc2.txt"])))[-1]
+    assert last["answer"]["abstained"] and last["next"] == []
+    assert {row["chunk"]["doc"] for row in last["answer"]["passages"]} == {"doc2.txt"}
+
+
+def test_chosen_documents_of_a_visitors_own_are_asked_alone(
+    office: Office, engine: Gated, tmp_path: Path
+) -> None:
+    for name, text in (("a.txt", "貓叫小黑。"), ("b.txt", "狗叫小白。")):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        office.uploads.add(
+            VISITOR, [(name, tmp_path / name)], lambda done, total: None, threading.Event()
+        )
+    engine.enqueue(reading("狗叫小白。", "狗叫小白。"))
+    last = run(read(office.ask("狗叫什麼？", scope="mine", documents=["b.txt"])))[-1]
+    assert [row["chunk"]["doc"] for row in last["answer"]["passages"]] == ["b.txt"]
+
+
 # --- failing ---------------------------------------------------------------------------------
 
 
@@ -145,6 +170,9 @@ def test_a_failure_is_a_code_and_the_next_question_works(
         ({"question": "a" * 3000}, "long"),
         ({"question": "a\0b"}, "characters"),
         ({"scope": "mine"}, "mine"),
+        ({"documents": ["gone.txt"]}, "document"),
+        ({"documents": ["doc1.txt"] * 101}, "large"),
+        ({"documents": "doc1.txt"}, "failed"),
         ({"scope": "everything"}, "failed"),
         ({"visitor": "../../etc"}, "failed"),
         ({"visitor": 7}, "failed"),

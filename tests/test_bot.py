@@ -140,6 +140,19 @@ def test_a_question_that_begins_with_a_greeting_is_a_question(
     assert make_bot(ARTICLE).ask(question).passages
 
 
+def test_some_documents_are_asked_alone(make_bot: MakeBot, engine: FakeEngine) -> None:
+    bot = make_bot(ARTICLE, "The weather was fine.", top_k=9)
+    part = bot.within(["doc2.txt"])
+    assert {hit.doc for hit in part.search("百川智能做了什麼？")} == {"doc2.txt"}
+    assert part.queries("What was fine?") == ("What was fine?",), "in its language alone"
+    assert part.engine is bot.engine
+    engine.enqueue(reading(BAICHUAN, "百川智能把資源集中投向醫療。"))
+    assert bot.within(["doc1*"]).ask("百川智能做了什麼？").citations[0].doc == "doc1.txt"
+    assert bot.within([]).search("百川智能") == []
+    with pytest.raises(ConfigError, match=r"no document 'doc3\.txt'.*'doc1\.txt'"):
+        bot.within(["doc2.txt", "doc3.txt"])
+
+
 def test_without_passages_nothing_is_asked(make_bot: MakeBot, engine: FakeEngine) -> None:
     bot = make_bot(ARTICLE)
     bot.retriever = bot.retriever.then(lambda question, hits: [])

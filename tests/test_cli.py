@@ -18,6 +18,7 @@ from ragbot import commands
 from ragbot.chat import Chat
 from ragbot.config import default_cache, load_config
 from ragbot.doctor import examine
+from ragbot.errors import ConfigError
 from ragbot.text import to_language
 from tests.conftest import ARTICLE
 from tests.fakes import FakeEngine, nothing, reading
@@ -76,11 +77,18 @@ def test_help_is_instant_and_lists_the_commands() -> None:
         (("search", "x", "--encoder", "./nowhere"), "nowhere"),
         (("search", "x", "--reranker", "./nowhere"), "The reranker './nowhere'"),
         (("ask", "x", "--corpus", ".", "--reranker", "word"), "no hub id"),
+        (("ask", "x", "--corpus", "c", "--doc", "c.txt"), "no document 'c.txt'"),
+        (("search", "x", "--corpus", "c", "-d", "a.txt", "-d", "b"), "no document 'b'"),
+        (("chat", "--corpus", "c", "-d", "*.pdf"), "'*.pdf'"),
+        (("ask", "x", "--corpus", "nowhere", "--doc", "c.txt"), "nowhere"),
         (("index", "nowhere"), "nowhere"),
         (("eval", "nowhere.jsonl", "--retrieval-only"), "nowhere.jsonl"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_exit_code_2(arguments: tuple[str, ...], said: str) -> None:
+    Path("c").mkdir()
+    for name in ("a.txt", "b.txt"):
+        Path("c", name).write_text(TEXT, encoding="utf-8")
     assert said in refused(ragbot(*arguments))
 
 
@@ -202,8 +210,8 @@ def ask(
     """What `ragbot ask` prints over an article."""
 
     def run(question: str, **shown: bool) -> tuple[str, str]:
-        monkeypatch.setattr("ragbot.commands._bot", lambda flags: make_bot(TEXT))
-        commands.ask(question, {}, commands.Shown(**shown))
+        monkeypatch.setattr("ragbot.commands._bot", lambda flags, only: make_bot(TEXT))
+        commands.ask(question, {}, (), commands.Shown(**shown))
         printed = capsys.readouterr()
         return printed.out, printed.err
 
@@ -286,6 +294,28 @@ def test_a_chat_remembers_and_forgets(
     engine.enqueue(nothing())
     chat.handle("還有呢？")
     assert len(engine.prompts) == 4 and engine.replies == []
+
+
+def test_a_chat_asks_some_documents_only_until_it_is_told_otherwise(
+    make_bot: MakeBot, engine: FakeEngine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chat = Chat(make_bot(TEXT, "別的事。"), ["doc2*"])
+    for line, told in (
+        ("/reset", False),
+        ("/only doc1.txt", True),
+        ('/only "doc2.txt"', False),
+        ("/only", True),
+    ):
+        chat.handle(line)
+        chat.handle("/reset")
+        engine.enqueue(TOLD)
+        chat.handle("百川智能做了什麼？")
+        assert ("[1]" in capsys.readouterr().out) == told
+    chat.handle("/only *")
+    assert capsys.readouterr().err == "Asking 2 of the documents: doc1.txt, doc2.txt.\n"
+    for unknown in ("/only nothing", '/only "doc1'):
+        with pytest.raises(ConfigError):
+            chat.handle(unknown)
 
 
 def test_a_chat_shows_its_sources_and_is_saved(

@@ -294,3 +294,19 @@ def test_a_large_index_is_approximate_and_still_finds(
         assert np.array_equal(found, built.nearest(vector, 20))
         assert np.array_equal(found, dense.nearest(vector, 20))
     assert np.allclose(dense.rows_of(7), vectors[7:8], atol=1e-3)
+
+
+@pytest.mark.parametrize("exact", [3000, 100])
+def test_among_some_the_nearest_are_exactly_those(
+    monkeypatch: pytest.MonkeyPatch, exact: int
+) -> None:
+    monkeypatch.setattr("ragbot.dense.EXACT_CHUNKS", exact)
+    monkeypatch.setattr("ragbot.dense._BLOCK", 256)
+    vectors = floats(short(unit(2000, 32)))
+    dense = Dense.build(short(vectors), np.arange(2001))
+    among = np.arange(1, 2000, 3)
+    for vector in vectors[:20]:
+        best = among[np.argsort(-(vectors[among] @ vector), kind="stable")[:40]]
+        assert set(dense.nearest(vector, 40, among).tolist()) == set(best.tolist())
+    assert dense.nearest(vectors[0], 1000, among).tolist() == among.tolist()
+    assert dense.nearest(vectors[0], 40, among[:0]).tolist() == []

@@ -6,6 +6,7 @@ import itertools
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -116,6 +117,85 @@ def test_engines_give_the_same_scores(indexes: dict[str, Index], encoder: FakeEn
             assert a.id == b.id
             assert (a.passage, a.sentence) == pytest.approx((b.passage, b.sentence), abs=1e-6)
             assert a.lexical == pytest.approx(b.lexical, abs=1e-6)
+
+
+# --- some documents --------------------------------------------------------------------------
+
+ODD = ("a.txt", 'von "B" \\ it\'s {c}.txt', "報告 夾/第 1 章%.md", "[d]*.txt", "e.txt")
+
+
+def several(names: Sequence[str] = ODD) -> tuple[list[Document], list[Chunk]]:
+    """Documents of two chunks each, all of them about apples, none like another."""
+    documents, chunks = [], []
+    for number, name in enumerate(names):
+        texts = [f"蘋果第{number}箱有{number + 3}個，{name}。梨沒有。", "蘋果" * (number + 1)]
+        ends = (0, len(texts[0]), len("".join(texts)))
+        paragraphs = tuple(Paragraph(n + 1, ends[n], ends[n + 1]) for n in range(2))
+        documents.append(Document(name, name, "".join(texts), paragraphs))
+        chunks += [Chunk(name, n + 1, ends[n], ends[n + 1], texts[n]) for n in range(2)]
+    return documents, chunks
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def orchard(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, lite: Path
+) -> Index:
+    folder = tmp_path_factory.mktemp("orchard")
+    return make_store(request.param, folder, lite).build(*several(), FakeEncoder())
+
+
+@pytest.mark.parametrize("names", [(), *((name,) for name in ODD), ODD[1:4], ODD, ("no such",)])
+def test_within_documents_is_found_what_is_found_of_them_in_all(
+    orchard: Index, encoder: FakeEncoder, names: tuple[str, ...]
+) -> None:
+    for query in ("蘋果", "蘋果第3箱", "梨 沒有 zebra", "？"):
+        vector = encoder.queries([query])[0]
+        everything = orchard.search(vector, query, limit=1000)
+        wanted = [found for found in everything if found.chunk.doc in names]
+        assert orchard.within(names).search(vector, query, limit=1000) == wanted
+
+
+def test_within_documents_as_much_is_found_as_if_there_were_no_others(
+    orchard: Index, encoder: FakeEncoder
+) -> None:
+    query = ODD[0]  # nearest to a document that is left out
+    part = orchard.within(ODD[1:])
+    found = part.search(encoder.queries([query])[0], query, limit=1)
+    assert len(found) >= 2 and {one.chunk.doc for one in found} <= set(ODD[1:])
+    hits = Retriever(part, encoder).search(query, limit=100)
+    assert [hit.rank for hit in hits] == list(range(1, 9))
+
+
+def test_within_documents_nothing_of_others_is_shown(orchard: Index) -> None:
+    documents, chunks = several()
+    part = orchard.within([ODD[3], ODD[1]])
+    mine = [*chunks[2:4], *chunks[6:8]]
+    assert dict(part.documents) == {one.name: one for one in (documents[1], documents[3])}
+    assert ODD[0] not in part.documents and list(part.chunks) == mine
+    assert part.chunks[-1] == mine[-1] and part.chunks[::-2] == (mine[3], mine[1])
+    assert list(part.around(chunks[3], 1)) == mine[:3] and list(part.around(mine[0], 9)) == mine
+    assert np.array_equal(part.sentences_of(mine[0]), orchard.sentences_of(mine[0]))
+    for ask in (lambda chunk: part.around(chunk, 1), part.sentences_of):
+        with pytest.raises(KeyError):
+            ask(chunks[0])
+    assert part.manifest == orchard.manifest and part.current() is part
+    assert list(part.within(ODD[:2]).documents) == [ODD[1]]
+    assert not orchard.within([]).languages and not orchard.within([]).documents
+
+
+def test_within_documents_are_their_languages(index: Index) -> None:
+    names = list(index.documents)
+    assert index.within(names[4:5]).languages == {"en"}
+    assert index.within(names[:2]).languages == {"zh-Hant"}
+
+
+def test_a_new_index_is_seen_through_the_same_documents(
+    store: IndexStore, encoder: FakeEncoder
+) -> None:
+    part = store.build(*several(), encoder).within(ODD[:2])
+    store.build(*several(ODD[1:]), encoder)
+    assert set(part.current().documents) <= set(ODD[:2])
+    assert list(store.open(encoder).within(ODD[:2]).documents) == [ODD[1]]
 
 
 # --- reading ---------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import ragbot
 
 FLOORS = [
     {"types", "errors", "options", "layers", "address"},
-    {"config", "database", "e5", "store", "vectors", "records", "tracing"},
+    {"config", "database", "e5", "naming", "store", "vectors", "records", "tracing"},
     {"text", "fence", "packaged", "hub"},
     {"words"},
     {"evidence"},
@@ -36,6 +36,7 @@ FLOORS = [
         "engines",
     },
     {"cluster", "corpus", "index", "retelling", "streaming", "looks"},
+    {"part"},
     {"faiss_index", "milvus"},
     {"stores", "oneoffs"},
     {"generator", "retriever", "workspace", "verify"},

@@ -16,6 +16,7 @@ from tests.pages import (
     ASK_CORPS,
     BRIDGE,
     CORPS,
+    CORPUS,
     FRUIT,
     Oracle,
     Site,
@@ -24,6 +25,7 @@ from tests.pages import (
     browser,
     engine,
     needs_browser,
+    overflowing,
     site,
     visit,
     wait_until,
@@ -73,6 +75,29 @@ def test_an_example_question_is_asked_by_pressing_it_and_others_follow(visit: Vi
     page.wait_for_selector(".turn:last-child[data-state=done]")
     assert FRUIT in page.locator(".turn:last-child .told").inner_text()
     assert page.locator(".offer:visible").count() == 0, "all have been asked"
+
+
+def test_chosen_documents_are_asked_alone_until_all_are_again(visit: Visit) -> None:
+    page = visit(width=360)
+    page.click("#open-choice")
+    page.locator("#choices li").first.wait_for()
+    assert page.locator("#choices bdi").all_inner_texts() == sorted(CORPUS)
+    assert not overflowing(page)
+    page.get_by_label("fruit.txt").check()
+    page.get_by_label("evil<b>.txt").check()
+    page.click("#choice-done")
+    assert page.locator("#starts .offer").all_inner_texts() == ["蘋果一斤賣多少元？"]
+    turn = ask(page, ASK_CORPS)
+    assert turn.locator(".only").inner_text() == "只問：fruit.txt, evil<b>.txt"
+    assert CORPS not in turn.inner_text()
+    page.reload()
+    page.locator("#chosen", has_text="已選 2 份").wait_for()
+    assert turn.locator(".only").is_visible()
+    page.click("#open-choice")
+    page.click("#all-documents")
+    assert page.locator("#chosen").inner_text() == word("all_documents", "zh-Hant")
+    turn = ask(page, ASK_CORPS)
+    assert CORPS in turn.locator(".told").inner_text() and turn.locator(".only").is_hidden()
 
 
 def test_an_input_methods_enter_does_not_send(visit: Visit) -> None:

@@ -78,7 +78,8 @@ def answer(bot: RagBot, engine: FakeEngine) -> Answer:
 
 def test_a_page_begins_with_questions_limits_and_its_documents(counter: Counter) -> None:
     reply = counter.do("begin")
-    assert reply["starts"] == [{"question": "華為組建了什麼？", "language": "zh-Hant"}]
+    (start,) = reply["starts"]
+    assert start == {"question": "華為組建了什麼？", "language": "zh-Hant", "doc": "doc1.txt"}
     assert reply["names"] == [] and reply["limits"]["files"] == 5
     assert counter.do("alive") == {"names": []}
 
@@ -107,6 +108,18 @@ def test_a_document_opens_at_a_sentence(counter: Counter) -> None:
     assert f"</span>{CORPS}<span" in reply["html"] and reply["title"] == "doc1"
     assert "no longer here" in counter.do("open", doc="../secret", quote="x")["html"]
     assert "no longer here" in counter.do("open", doc="doc1.txt", scope="mine", quote="x")["html"]
+
+
+def test_documents_are_listed_to_choose_from(
+    make_bot: Callable[..., RagBot], tmp_path: Path
+) -> None:
+    counter = Counter(make_bot(CORPS, *("別的事。",) * 210), tmp_path)
+    whole, some = counter.do("list"), counter.do("list", like="DOC21")
+    assert (whole["total"], len(whole["names"])) == (211, 200)
+    assert some == {"names": ["doc21.txt", "doc210.txt", "doc211.txt"], "total": 3}
+    assert counter.do("list", scope="mine") == {"names": [], "total": 0}
+    counter.do("add", files=[counter.send("<b>.txt", "貓。"), counter.send("b.txt", "狗。")])
+    assert counter.do("list", scope="mine")["total"] == 2
 
 
 @pytest.mark.parametrize(("form", "said"), [("markdown", "## 華為的軍團？"), ("json", '"quote"')])
@@ -211,6 +224,7 @@ def test_adding_tells_how_far_it_is_and_can_be_given_up(bot: RagBot, tmp_path: P
         ({"do": "open", "doc": 7}, "failed"),
         ({"do": "open", "doc": "a", "part": "all"}, "failed"),
         ({"do": "open", "doc": "a" * 1001}, "large"),
+        ({"do": "list", "like": "a" * 1001}, "large"),
         ({"do": "show", "turns": [{}] * 201}, "large"),
         ({"do": "show", "turns": [{"answer": {"answer": "x"}}]}, "failed"),
         ({"do": "save", "turns": [], "form": "exe"}, "failed"),

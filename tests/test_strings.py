@@ -11,6 +11,7 @@ from typing import get_args
 import pytest
 
 import ragbot.web.page
+from ragbot.errors import UnknownDocumentError
 from ragbot.fence import LONGEST_QUESTION
 from ragbot.text import HAN, detect_script, to_language
 from ragbot.types import Stage
@@ -82,6 +83,7 @@ def test_every_stage_has_words(stage: str) -> None:
         LateError("work", 1),
         LeftError(),
         NoDocumentsError(),
+        UnknownDocumentError("a.txt"),
         RuntimeError("unforeseen"),
     ],
 )

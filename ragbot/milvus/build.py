@@ -138,7 +138,8 @@ def _settle(client: MilvusClient, draft: Draft, *, exact: bool) -> None:
         graph = {"M": 32, "efConstruction": 360}
         params.add_index("passage", index_type="HNSW", metric_type="IP", params=graph)
     params.add_index("words", index_type="SPARSE_INVERTED_INDEX", metric_type="IP")
-    params.add_index("number", index_type="INVERTED")
+    for field in ("number", "doc"):
+        params.add_index(field, index_type="INVERTED")
     with told(draft.place):
         client.flush(draft.name, timeout=SETTLE)
         client.create_index(draft.name, params, timeout=SETTLE)

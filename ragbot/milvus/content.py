@@ -18,43 +18,45 @@ _KEPT = 32  # documents that are held once read
 
 
 def pages(
-    generation: Generation, size: int, fields: Sequence[str], numbers: range | None = None
+    generation: Generation, numbers: Sequence[int], fields: Sequence[str]
 ) -> Iterator[Mapping[str, Any]]:
-    """The rows of some numbers, or all, in order, a page at a time."""
-    numbers = range(size) if numbers is None else numbers
+    """The rows of some numbers, in the order of these, a page at a time."""
     for first in range(0, len(numbers), _PAGE):
         page = numbers[first : first + _PAGE]
-        if page.step == 1:
+        if isinstance(page, range) and page.step == 1:
             condition = f"number >= {page.start} and number < {page.stop}"
         else:
             condition = f"number in {list(page)}"
-        rows = generation.query(condition, fields)
+        rows = {int(row["number"]): row for row in generation.query(condition, fields)}
         if len(rows) != len(page):
             raise damaged(generation.place, f"it lacks {len(page) - len(rows)} chunks")
-        yield from rows if page.step > 0 else reversed(rows)
+        yield from (rows[number] for number in page)
 
 
 class StoredChunks(Sequence[Chunk]):
-    """The chunks of a generation, in order."""
+    """The chunks of a generation that have certain numbers, in the order of these."""
 
-    def __init__(self, generation: Generation, size: int):
-        self._generation, self._size = generation, size
+    def __init__(self, generation: Generation, numbers: Sequence[int]):
+        self._generation, self._numbers = generation, numbers
 
     def __len__(self) -> int:
-        return self._size
+        return len(self._numbers)
 
     def __iter__(self) -> Iterator[Chunk]:
-        return map(chunk_of, pages(self._generation, self._size, CHUNK_FIELDS))
+        return map(chunk_of, pages(self._generation, self._numbers, CHUNK_FIELDS))
 
     @overload
     def __getitem__(self, at: int) -> Chunk: ...
     @overload
     def __getitem__(self, at: slice) -> tuple[Chunk, ...]: ...
     def __getitem__(self, at: int | slice) -> Chunk | tuple[Chunk, ...]:
-        numbers = range(self._size)[at]
-        if isinstance(numbers, range):
-            return tuple(map(chunk_of, pages(self._generation, self._size, CHUNK_FIELDS, numbers)))
-        return self[numbers : numbers + 1][0]
+        numbers = self._numbers[at]
+        if isinstance(numbers, int):
+            return self._read([numbers])[0]
+        return self._read(numbers)
+
+    def _read(self, numbers: Sequence[int]) -> tuple[Chunk, ...]:
+        return tuple(map(chunk_of, pages(self._generation, numbers, CHUNK_FIELDS)))
 
 
 class StoredDocuments(Mapping[str, Document]):

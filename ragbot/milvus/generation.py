@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ragbot.address import Milvus
@@ -22,6 +23,16 @@ MANIFEST, NAMES, SOURCE, DOCUMENT, WORD = "manifest", "names", "source", "docume
 FACTS = "_facts"  # ends the name of a generation's second collection
 MOST_ROWS = 16_384  # rows that Milvus gives at once
 _NO_ALIAS = (100, 1600)  # what Milvus Lite and Milvus answer for a name that is no alias
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is searched for: the value of a field that a row's is multiplied with, and what has to
+    hold for the row besides."""
+
+    field: str
+    value: object
+    condition: str = ""
 
 
 class Generation:
@@ -40,14 +51,15 @@ class Generation:
             return sorted(rows, key=lambda row: int(row["number"]))
 
     def search(
-        self, field: str, wanted: object, limit: int, settings: Mapping[str, Any]
+        self, wanted: Wanted, limit: int, settings: Mapping[str, Any]
     ) -> list[Mapping[str, Any]]:
-        """The `limit` rows whose `field` has the greatest product with what is wanted."""
+        """The `limit` rows whose field has the greatest product with what is wanted."""
         with told(self.place):
             found = self.client.search(
                 self.name,
-                data=[wanted],
-                anns_field=field,
+                data=[wanted.value],
+                anns_field=wanted.field,
+                filter=wanted.condition,
                 limit=min(limit, MOST_ROWS),
                 output_fields=FIELDS,
                 search_params={"metric_type": "IP", "params": dict(settings)},

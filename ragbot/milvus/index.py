@@ -7,7 +7,7 @@ rank alike, and alike texts have equal scores.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from ragbot.milvus.generation import (
     MOST_ROWS,
     WORD,
     Generation,
+    Wanted,
     generation_name,
     kept_manifest,
     load,
@@ -30,17 +31,21 @@ from ragbot.milvus.rows import (
     CHUNK_FIELDS,
     chunk_id,
     chunk_of,
+    of_documents,
     query_weights,
     share,
     vectors_of,
 )
+from ragbot.part import Part
 from ragbot.types import Chunk, Document, Language
 from ragbot.vectors import floats, joined, key
 from ragbot.words import words
 
 if TYPE_CHECKING:
-    from numpy import float32, uint8, uint16
+    from numpy import float32, int64, uint8, uint16
     from numpy.typing import NDArray
+
+_NUMBERS = 100_000  # of chunks that are asked for at once
 
 
 class MilvusIndex:
@@ -49,19 +54,26 @@ class MilvusIndex:
     def __init__(self, manifest: Manifest, generation: Generation):
         self.manifest = manifest
         self._generation = generation
-        self.chunks: Sequence[Chunk] = StoredChunks(generation, manifest.chunks)
+        self.chunks: Sequence[Chunk] = self.some(range(manifest.chunks))
         self.documents: Mapping[str, Document] = StoredDocuments(generation)
 
     def search(self, vector: NDArray[float32], query: str, *, limit: int) -> list[Candidate]:
+        return self.find(vector, query, limit, None)
+
+    def find(
+        self, vector: NDArray[float32], query: str, limit: int, among: Part | None
+    ) -> list[Candidate]:
         import numpy as np
 
         if not self.manifest.chunks:
             return []
+        only = of_documents(among.names) if among else ""
         weights = self._weights(query)
         wide = limit * WIDTH
         settings = {} if self.manifest.exact else {"ef": min(2 * wide, MOST_ROWS)}
-        rows = self._generation.search("passage", vector.tolist(), wide, settings)
-        held = self._held(weights, limit)
+        nearest = Wanted("passage", vector.tolist(), only)
+        rows = self._generation.search(nearest, wide, settings)
+        held = self._held(weights, limit, only)
         found = {int(row["number"]): row for row in (*rows, *held.values())}
         ids = sorted(found)
         passage, sentence = self._cosines([found[id] for id in ids], vector)
@@ -83,12 +95,14 @@ class MilvusIndex:
         frequency = {name.removeprefix(WORD): int(value) for name, value in kept.items()}
         return query_weights(asked, frequency, self.manifest.chunks)
 
-    def _held(self, weights: Mapping[int, float], limit: int) -> dict[int, Mapping[str, Any]]:
+    def _held(
+        self, weights: Mapping[int, float], limit: int, only: str
+    ) -> dict[int, Mapping[str, Any]]:
         """The `limit` rows that hold most of a query; of equals the first in the corpus."""
         if not weights:
             return {}
         # Milvus breaks ties as it likes: from twice as many the first are taken.
-        rows = self._generation.search("words", dict(weights), 2 * limit, {})
+        rows = self._generation.search(Wanted("words", dict(weights), only), 2 * limit, {})
         best = sorted(rows, key=lambda row: (-share(row, weights), row["number"]))[:limit]
         return {int(row["number"]): row for row in best}
 
@@ -107,8 +121,11 @@ class MilvusIndex:
         return languages_of(self.chunks)
 
     def around(self, chunk: Chunk, most: int) -> Sequence[Chunk]:
-        at = int(self._row(chunk, CHUNK_FIELDS)["number"])
+        at = self.number(chunk)
         return self.chunks[max(0, at - most) : at + most + 1]
+
+    def number(self, chunk: Chunk) -> int:
+        return int(self._row(chunk, CHUNK_FIELDS)["number"])
 
     def sentences_of(self, chunk: Chunk) -> NDArray[float32]:
         rows = floats(vectors_of(self._row(chunk, ["rows"]), self.manifest.dimension))
@@ -120,13 +137,29 @@ class MilvusIndex:
             raise KeyError(chunk)
         return found[0]
 
+    def within(self, names: Collection[str]) -> Index:
+        return Part(self, frozenset(names))
+
+    def numbers(self, names: frozenset[str]) -> NDArray[int64]:
+        import numpy as np
+
+        found: list[int] = []
+        for first in range(0, self.manifest.chunks if names else 0, _NUMBERS):
+            here = f"number >= {first} and number < {first + _NUMBERS} and {of_documents(names)}"
+            found += [int(row["number"]) for row in self._generation.query(here, [])]
+        return np.array(found, np.int64)
+
+    def some(self, numbers: Sequence[int]) -> Sequence[Chunk]:
+        return StoredChunks(self._generation, numbers)
+
     @property
     def rows(self) -> tuple[NDArray[uint8], NDArray[uint16]]:
+        """Every vector with the key of its text, for the index that comes after this one."""
         import numpy as np
 
         keys: list[bytes] = []
         parts = [np.empty((0, self.manifest.dimension), np.uint16)]
-        for row in pages(self._generation, self.manifest.chunks, [*CHUNK_FIELDS, "rows"]):
+        for row in pages(self._generation, range(self.manifest.chunks), [*CHUNK_FIELDS, "rows"]):
             texts, own = row_texts(chunk_of(row)), vectors_of(row, self.manifest.dimension)
             if len(texts) == len(own):  # else an older ragbot parted sentences otherwise
                 keys += map(key, texts)

@@ -9,10 +9,11 @@ the server's memory, and never searched by themselves.
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from base64 import b64decode, b64encode
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -93,6 +94,14 @@ def chunk_id(chunk: Chunk) -> str:
     """What a chunk is found by: the same for the same text at the same place of a document."""
     key = "\0".join((chunk.doc, str(chunk.start), str(chunk.end), chunk.passage))
     return hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
+
+
+def of_documents(names: Collection[str]) -> str:
+    """The condition that a row is of one of those documents, in Milvus's language.
+
+    Its strings have JSON's escapes; values apart from it, Milvus Lite does not take.
+    """
+    return f"doc in {json.dumps(sorted(names), ensure_ascii=False)}"
 
 
 def chunk_of(entity: Mapping[str, Any]) -> Chunk:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -56,6 +56,10 @@ class Service:
     bot: RagBot
     book: Book
     started: int
+
+    async def bot_for(self, documents: Sequence[str] | None) -> RagBot:
+        """The bot, for some documents alone if any are named. Raises UnknownDocumentError."""
+        return await run_in_threadpool(self.bot.within, documents) if documents else self.bot
 
     def proof(self, answer: Answer) -> Proof:
         """What an answer tells besides its text."""
@@ -114,7 +118,8 @@ _ABOUT = f"""Answers questions from documents, every sentence with a marker `[n]
 
 `POST /v1/chat/completions` is OpenAI's: the model is `{MODEL}`, the last user message is the
 question, user and assistant messages before it make it a follow-up. Messages of other roles are not
-read, and no text of a client's is evidence: an answer comes from the documents or is a refusal.
+read, and no text of a client's is evidence: an answer comes from the documents, or is a refusal.
+With `documents`, a field of ragbot's own, it comes from those alone.
 
 The message of a reply, in a stream the `delta` of the last chunk with a choice, holds besides
 OpenAI's fields `citations` (the proof of each marker: `quote` is `text[start:end]` of the document
@@ -144,7 +149,8 @@ async def complete(body: ChatRequest, request: Request, service: Given) -> Respo
         return _no_model(body.model)
     question, history = _talk(body)
     client = request.client.host if request.client else ""
-    events = service.desk.ask(question, visitor=f"api {client}", history=history)
+    bot = await service.bot_for(body.documents)
+    events = service.desk.ask(question, visitor=f"api {client}", history=history, bot=bot)
     if not body.stream:
         answer = await unless_gone(request.receive, _answer(events))
         return JSONResponse(_completion(service, answer).model_dump())
@@ -173,7 +179,8 @@ async def model(model: str, service: Given) -> Any:
 async def search(body: SearchRequest, service: Given) -> SearchResult:
     """The passages that bear on a query, best first, without asking the generator."""
     service.book.searched(body.query)
-    hits = await run_in_threadpool(service.bot.search, body.query, top_k=body.top_k)
+    bot = await service.bot_for(body.documents)
+    hits = await run_in_threadpool(bot.search, body.query, top_k=body.top_k)
     return SearchResult(
         hits=[
             FoundPassage(

@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from ragbot.errors import ConfigError, RagbotError, UnreachableError
+from ragbot.errors import ConfigError, RagbotError, UnknownDocumentError, UnreachableError
 from ragbot.web.api.wire import BUG, Failure, failure, respond
 from ragbot.web.desk import BusyError, LateError, LeftError
 
@@ -42,6 +42,8 @@ def explained(error: Exception) -> tuple[int, Failure, Mapping[str, str]]:
         return 504, failure(504, str(error), "timeout"), {}
     if isinstance(error, (LateError, LeftError)):
         return 503, failure(503, str(error), "overloaded"), _LATER
+    if isinstance(error, UnknownDocumentError):
+        return 400, failure(400, str(error), "unknown_document", "documents"), {}
     if isinstance(error, ConfigError):
         return 400, failure(400, str(error), "invalid_question"), {}
     if isinstance(error, UnreachableError):  # its text tells where the index is kept

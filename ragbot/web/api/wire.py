@@ -54,6 +54,16 @@ class ResponseFormat(BaseModel):
     type: Literal["text"]
 
 
+Documents = Annotated[
+    list[Annotated[str, Field(min_length=1, max_length=1_000)]] | None,
+    Field(
+        min_length=1,
+        max_length=100,
+        description="Only from these: names of documents, folders (reports/), patterns (*.md)",
+    ),
+]
+
+
 class ChatRequest(BaseModel):
     """A conversation whose last user message is the question, those before it what it follows.
 
@@ -84,6 +94,7 @@ class ChatRequest(BaseModel):
     tools: list[Any] | None = Field(None, max_length=0, description="None: ragbot calls no tools")
     functions: list[Any] | None = Field(None, max_length=0, description="None, as for tools")
     response_format: ResponseFormat | None = None
+    documents: Documents = None
 
 
 class Cited(BaseModel):
@@ -177,6 +188,7 @@ class SearchRequest(BaseModel):
 
     query: str = Field(min_length=1, max_length=LONGEST_QUESTION)
     top_k: Annotated[int, BeforeValidator(_number)] = Field(8, ge=1, le=50)
+    documents: Documents = None
 
 
 class FoundPassage(BaseModel):

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from ragbot.bot import RagBot
-from ragbot.errors import ConfigError
+from ragbot.errors import ConfigError, UnknownDocumentError
 from ragbot.types import Answer
 from ragbot.web.desk import Desk, Event, Finished, Said, Waiting, Working
 from ragbot.web.own.uploads import Uploads
@@ -62,6 +62,8 @@ class Asking:
                         return
                     yield shown.after(event)
             yield shown.update("stopped" if unwanted.is_set() else "failed", error={"code": "left"})
+        except UnknownDocumentError as error:
+            yield shown.update("failed", error=failure(error))
         except ConfigError:
             yield shown.update("failed", error=bad_question(ask.question))
         except Exception as error:  # the one place: whatever it is, the page can go on
@@ -75,6 +77,8 @@ class Asking:
             bot = await asyncio.to_thread(self._uploads.bot, ask.visitor)
         if bot is None:
             raise NoDocumentsError()
+        if ask.documents:
+            bot = await asyncio.to_thread(bot.within, ask.documents)
         events = self._desk.ask(ask.question, visitor=ask.visitor, history=ask.messages, bot=bot)
         async with aclosing(events):
             async for event in events:
@@ -86,9 +90,10 @@ class Asking:
         following: tuple[str, ...] = ()
         if ask.scope == "site":
             encoder = self._bot.retriever.encoder
-            following = await asyncio.to_thread(
-                suggestions, self._starts(), answer, ask.asked, encoder
-            )
+            starts = [
+                one for one in self._starts() if not ask.documents or one.doc in ask.documents
+            ]
+            following = await asyncio.to_thread(suggestions, starts, answer, ask.asked, encoder)
         return shown.update(
             "done",
             answer=record(answer),

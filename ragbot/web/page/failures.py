@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ragbot.errors import ModelError, RagbotError, UnreachableError
+from ragbot.errors import ModelError, RagbotError, UnknownDocumentError, UnreachableError
 from ragbot.fence import LONGEST_QUESTION
 from ragbot.web.desk import BusyError, LateError, LeftError
 from ragbot.web.own.uploads import UploadError
@@ -31,6 +31,8 @@ def failure(error: Exception) -> dict[str, Any]:
         return {"code": error.reason}
     if isinstance(error, UploadError):
         return {"code": error.reason, "name": error.name}
+    if isinstance(error, UnknownDocumentError):
+        return {"code": "document"}
     if isinstance(error, (LeftError, NoDocumentsError)):
         return {"code": "left" if isinstance(error, LeftError) else "mine"}
     if isinstance(error, (ModelError, UnreachableError)):

@@ -33,7 +33,7 @@ from ragbot.web.starts import Start
 
 _CLIENT = Path(__file__).with_name("client")
 _STYLES = ("page.css", "talk.css", "panels.css")
-_SCRIPTS = "basics store chat composer reader list documents page".split()
+_SCRIPTS = "basics store chat composer reader list documents choice page".split()
 _TABS = 500  # that may be waiting at once, as far as Gradio goes; the desk has its own bounds
 _KEPT_SECONDS = 1800  # of files that were sent, and for which nobody came back
 

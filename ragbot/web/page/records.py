@@ -54,6 +54,8 @@ class Ask(_Request):
     scope: Scope = "site"
     history: History = []
     asked: Annotated[list[Said], Field(max_length=_TURNS)] = []
+    documents: Annotated[list[Name], Field(max_length=100)] = []
+    """The only ones to be asked; without any, all."""
 
     @property
     def messages(self) -> list[Message]:
@@ -90,6 +92,14 @@ class Open(_Request):
     end: int = 0
     quote: Said = ""
     part: Part = "around"
+
+
+class List(_Request):
+    """What the documents are called whose names hold some characters."""
+
+    do: Literal["list"]
+    scope: Scope = "site"
+    like: Name = ""
 
 
 class Rate(_Request):
@@ -146,7 +156,7 @@ class Stop(_Request):
     turn: str = Field(pattern=_VISITOR)
 
 
-Request = Begin | Alive | Show | Open | Rate | Add | Adding | Remove | Save | Stop
+Request = Begin | Alive | Show | Open | List | Rate | Add | Adding | Remove | Save | Stop
 
 _REQUEST: TypeAdapter[Request] = TypeAdapter(Annotated[Request, Field(discriminator="do")])
 _ANSWER = TypeAdapter(Answer)

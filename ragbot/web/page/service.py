@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ragbot.bot import RagBot
-from ragbot.types import Answer
+from ragbot.types import Answer, Document
 from ragbot.web.desk import Desk
 from ragbot.web.feedback import Feedback, Rated
 from ragbot.web.own.uploads import UploadError, Uploads
@@ -26,6 +26,8 @@ from ragbot.web.page.visitors import Visitors
 from ragbot.web.starts import Start
 
 Reply = dict[str, Any]
+
+_LISTED = 200  # names of documents that a page is told at once
 
 
 class Service:
@@ -50,6 +52,7 @@ class Service:
             records.Alive: self._alive,
             records.Show: self._show,
             records.Open: self._open,
+            records.List: self._list,
             records.Rate: self._rate,
             records.Adding: self._follow,
             records.Remove: self._remove,
@@ -71,7 +74,10 @@ class Service:
         return serve
 
     async def _begin(self, request: records.Begin) -> Reply:
-        starts = [{"question": one.question, "language": one.language} for one in self._starts()]
+        starts = [
+            {"question": one.question, "language": one.language, "doc": one.doc}
+            for one in self._starts()
+        ]
         limits = self._uploads.limits.summary()
         return {"starts": starts, "limits": limits, "names": await self._names(request.visitor)}
 
@@ -86,12 +92,18 @@ class Service:
         return {"shown": await asyncio.to_thread(_shown, request)}
 
     async def _open(self, request: records.Open) -> Reply:
+        documents = await self._documents(request)
+        spot = Spot(request.doc, request.start, request.end, request.quote, request.part)
+        return asdict(await asyncio.to_thread(opened, documents, spot, request.language))
+
+    async def _list(self, request: records.List) -> Reply:
+        return await asyncio.to_thread(_named, await self._documents(request), request.like)
+
+    async def _documents(self, request: records.Open | records.List) -> Mapping[str, Document]:
         bot: RagBot | None = self._bot
         if request.scope != "site":
             bot = await asyncio.to_thread(self._uploads.bot, request.visitor)
-        documents = bot.retriever.index.documents if bot else {}
-        spot = Spot(request.doc, request.start, request.end, request.quote, request.part)
-        return asdict(await asyncio.to_thread(opened, documents, spot, request.language))
+        return bot.retriever.index.documents if bot else {}
 
     async def _rate(self, request: records.Rate) -> Reply:
         if request.verdict is None:
@@ -175,6 +187,11 @@ class _Adding:
         self.cancelled = True
         if self.task is not None:
             self.task.cancel()
+
+
+def _named(documents: Iterable[str], like: str) -> Reply:
+    names = [name for name in documents if like.casefold() in name.casefold()]
+    return {"names": names[:_LISTED], "total": len(names)}
 
 
 def _shown(request: records.Show) -> list[Reply]:

@@ -14,6 +14,7 @@ function ask(question, again) {
   if (running || !question) return;
   const turn = again || { id: "", question: plain(question), scope: scope(), state: "asking" };
   Object.assign(turn, { id: token(), state: "asking", error: null, said: "", answer: null });
+  turn.documents = chosen[turn.scope]; // asked again, it is asked as one has chosen by then
   if (!again) talk.turns.push(turn);
   talk.title = talk.title || turn.question;
   talk.when = Date.now();
@@ -27,7 +28,7 @@ function ask(question, again) {
   trigger("ask", {
     visitor, language, turn: turn.id, question: turn.question, scope: turn.scope,
     history: before.slice(-REMEMBERED).map((one) => [one.question, one.answer.answer]),
-    asked: talk.turns.map((one) => one.question),
+    asked: talk.turns.map((one) => one.question), documents: turn.documents,
   });
 }
 
@@ -123,6 +124,8 @@ function drawTurn(turn) {
   const asked = $(".asked", view);
   asked.textContent = plain(turn.question);
   asked.lang = turn.answer?.language || asked.lang || language;
+  $(".only", view).hidden = !turn.documents?.length;
+  $(".only", view).textContent = say("only", (turn.documents || []).map(plain).join(", "));
   drawProgress(view, busy);
   const html = turn.shown?.html || "";
   const answer = $(".answer", view);
@@ -190,7 +193,8 @@ function offer(question) {
 }
 
 function fittingStarts() {
-  return openings.filter((one) => one.language === language).slice(0, SHOWN_STARTS);
+  const asked = (one) => !chosen.site.length || chosen.site.includes(one.doc);
+  return openings.filter((one) => one.language === language && asked(one)).slice(0, SHOWN_STARTS);
 }
 
 function drawStarts() {

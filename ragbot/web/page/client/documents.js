@@ -19,6 +19,7 @@ function drawDocuments() {
   $("#scope").hidden = !names.length;
   if (!names.length) $("#scope input[value=site]").checked = true;
   else if (!had && kept("scope", "site") === "mine") $("#scope input[value=mine]").checked = true;
+  drawChoice();
 }
 
 function fileRow(name) {
@@ -89,6 +90,7 @@ async function addFiles(files) {
   keep("scope", "mine");
   drawDocuments();
   $("#scope input[value=mine]").checked = true;
+  drawChoice();
   dialog.close();
   toast(say("added"));
   box.focus();
@@ -148,4 +150,7 @@ $("#drop").addEventListener("drop", (event) => {
   event.preventDefault();
   addFiles([...event.dataTransfer.files]);
 });
-$("#scope").addEventListener("change", (event) => keep("scope", event.target.value));
+$("#scope").addEventListener("change", (event) => {
+  keep("scope", event.target.value);
+  drawChoice();
+});

@@ -116,7 +116,7 @@ document.addEventListener("click", (event) => {
   if (!event.target.closest?.("#download")) $("#download").open = false;
 });
 document.addEventListener("keydown", (event) => {
-  if (event.key !== "Escape" || event.isComposing || $("#documents").open) return;
+  if (event.key !== "Escape" || event.isComposing || $("dialog[open]")) return;
   if (!tip.hidden) hideTip();
   else if ($("#download").open) {
     $("#download").open = false;

@@ -19,6 +19,7 @@ async function begin() {
   const reply = await call({ do: "begin" });
   if (reply.error) return toast(wrong(reply.error), say("retry"), begin);
   ({ names, limits, starts: openings } = reply);
+  countDocuments();
   drawDocuments();
   drawStarts();
   setTimeout(moreStarts, 20000, 30);
