@@ -11,6 +11,7 @@ import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
 
 import httpx
@@ -176,3 +177,16 @@ def test_a_server_ends_quietly_and_at_once_in_the_middle_of_answers(
     assert took < 4.0
     assert all(line.startswith("{") for line in err.splitlines())
     assert not any(word in err for word in ("Traceback", "ERROR", "CRITICAL"))
+
+
+@pytest.mark.apart
+def test_a_connection_that_rests_for_some_seconds_is_not_closed(tmp_path: Path) -> None:
+    # A balancer sends the next question on it: closed in the same moment, that one would be lost.
+    with serving(tmp_path, "open") as (_, address):
+        connection = HTTPConnection(address.removeprefix("http://"))
+        with closing(connection):
+            for rest in (6.0, 0.0):
+                connection.request("GET", "/healthz")
+                assert connection.getresponse().read()
+                assert connection.sock, "the server closed it"
+                time.sleep(rest)

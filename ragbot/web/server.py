@@ -38,6 +38,9 @@ from ragbot.workspace import index_store, questions_at_once
 
 _PORTS = 65535
 _ORIGIN = re.compile(r"https?://([\w.-]+|\[[\da-f:.]+\])(:\d+)?")
+# A balancer, and most clients, go on using a connection for up to a minute: closed sooner, it can
+# be closed just as they send on it, and their request is lost.
+_IDLE_SECONDS = 75
 _GRACE_SECONDS = 1  # for what was cancelled to end
 FEEDBACK = "feedback.sqlite"
 
@@ -164,6 +167,7 @@ def run(site: ASGIApp, listener: socket.socket) -> None:
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=_GRACE_SECONDS,
+        timeout_keep_alive=_IDLE_SECONDS,
     )
     _Server(config, _announcement(listener)).run(sockets=[listener])
 
