@@ -47,7 +47,9 @@ ACROSS_LANGUAGES = 0.81
 _ALL_WORDS = 0.45
 _NEW_WORDS = 0.5
 _ECHOED = 0.8  # of all, where the question supplied each of them
+_ALL_NEW, _REWORDED = 0.9, 0.25  # of new words, of all: the question in other words than the text's
 _HINT = 0.3  # what having been copied is worth, as a part of all words
+_ENGLISH = re.compile(r"(?<![A-Za-z])[a-z]{3,}(?![A-Za-z])")
 _CLAUSE = re.compile(r"[，；,;]|而(?!且)|\band\b|\bwhile\b")
 
 
@@ -124,7 +126,7 @@ class Citer:
         cosines = self.similarity(claim) if any(foreign) else [0.0] * len(foreign)
         content = content_words(claim)
         new = _unasked(content, self.question)
-        named = names(claim) - self._given_names(claim)
+        named = (names(claim) - self._given_names(claim)) | _strays(claim, language)
         about = topic(claim)
         if about and about[0] in STOP_WORDS:  # 作者看好…: about the text itself
             about = []
@@ -136,7 +138,7 @@ class Citer:
                 score = cosine if cosine >= ACROSS_LANGUAGES else 0.0
             else:
                 fits = _names_all(evidence, named) and _speaks_of(evidence, about)
-                score = _shared(content, new, evidence) if fits else 0.0
+                score = _shared(content, new, evidence, place in hinted) if fits else 0.0
             if owed - mentioned_numbers(evidence.text):
                 score = 0.0
             scores.append(score + _HINT * (score > 0 and place in hinted))
@@ -218,18 +220,27 @@ def _says_something(claim: str, question: str) -> bool:
     return bool(content_words(claim)) if is_closed(question) else not echoes(claim, question)
 
 
+def _strays(claim: str, language: Language) -> set[str]:
+    """The English words of a Chinese claim, which are the question's unless its source has them."""
+    return set() if language == "en" else set(_ENGLISH.findall(claim))
+
+
 def _best(scores: Sequence[float]) -> int | None:
     """The place of the first of the highest scores, or None when none is above 0."""
     most = max(scores, default=0.0)
     return scores.index(most) if most > 0 else None
 
 
-def _shared(content: dict[str, int], new: dict[str, int], evidence: Evidence) -> float:
+def _shared(
+    content: dict[str, int], new: dict[str, int], evidence: Evidence, copied: bool
+) -> float:
     """How much of a claim's words, all and new, a sentence holds; 0 when it is too little."""
     source = fold(evidence.text).text
     every, fresh = coverage(content, source), coverage(new, source)
     # What only says the question's words again, for yes or no, has nothing else to be proven by.
     enough = _ALL_WORDS if new else _ECHOED
+    if copied and new and fresh >= _ALL_NEW:
+        enough = _REWORDED
     return every + fresh if every >= enough and fresh >= _NEW_WORDS else 0.0
 
 

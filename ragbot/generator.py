@@ -10,7 +10,6 @@ import re
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 from ragbot import phrases, prompts, retelling
 from ragbot.engines import Engine
@@ -22,19 +21,21 @@ from ragbot.tracing import note, span
 from ragbot.types import Language, Message, Token, Usage
 
 _UNLIKELY = -10.0  # the log probability of what is not among the likeliest tokens, or unknown
-_SHORT, _A_WORD = 80, 2  # tokens: a question, a yes or no
-_SAID = 4.0  # log odds of what was said by an engine that tells none, about
+_USUAL = -2.0  # that of the least likely token of an answer, about
+_SHORT = 80  # tokens of a question
 _KEPT = 0.5  # of a follow-up's words, which its rewriting has to keep
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
     """What the generator found in some texts: the sentence that answers, as it copied it, and its
-    answer, empty when it found none; and the log probability that it had said so at once."""
+    answer, empty when it found none; the log probabilities of "none" in the answer's place, and of
+    the answer's least likely token."""
 
     sentence: str
     answer: str
     log_none: float
+    log_least: float
 
 
 class Generator:
@@ -57,21 +58,7 @@ class Generator:
         plain = [to_language(text, "zh-Hans") for text in texts]
         messages = prompts.reading_messages(to_language(question, "zh-Hans"), plain, said)
         form = prompts.reading_form(said, asked_for(question).things)
-        return parsed(self._all(messages, self._max_tokens, form), self.written.last.opening)
-
-    @span("check")
-    def check(self, sentence: str, question: str, answer: str, language: Language) -> float:
-        """The log odds, from -10 to 10, that an answer from a sentence answers the question; all
-        three are in `language`."""
-        said = prompts.written(language)
-        plain = [to_language(text, "zh-Hans") for text in (sentence, question, answer)]
-        text = self._all(prompts.checking_messages(plain[0], plain[1], plain[2], said), _A_WORD)
-        yes, no = prompts.YES[said], prompts.NO[said]
-        if not self.written.last.opening:  # an engine without probabilities: only what it says
-            return _SAID if text.strip().lower().startswith(yes) else 0.0
-        first = self.written.last.opening[0].likeliest
-        odds = _likelihood(first, yes) - _likelihood(first, no)
-        return max(_UNLIKELY, min(-_UNLIKELY, odds))
+        return parsed(self._all(messages, self._max_tokens, form), self.written.last.tokens)
 
     @span("translate question")
     def translated_question(self, question: str, language: Language) -> str:
@@ -159,7 +146,7 @@ def _label(labels: Mapping[prompts.Written, str]) -> re.Pattern[str]:
 _SENTENCE, _ANSWER = _label(prompts.SENTENCE), _label(prompts.ANSWER)
 
 
-def parsed(text: str, opening: Sequence[Token] = ()) -> Reading:
+def parsed(text: str, tokens: Sequence[Token] = ()) -> Reading:
     """What was written as a reading. Without its labels all of it is taken for the answer; one that
     was broken off in the middle of its copy has none."""
     text = text.strip()
@@ -170,22 +157,41 @@ def parsed(text: str, opening: Sequence[Token] = ()) -> Reading:
     # What was copied may well say that something is not known: only "none" by itself is none.
     nothing = phrases.is_none(sentence) or phrases.refuses(answer)
     nothing = nothing or prompts.repeats_instructions(to_language(answer, "zh-Hans"))
-    return Reading(sentence, "" if nothing else answer, _log_none(opening))
+    told = _answered(tokens)
+    return Reading(sentence, "" if nothing else answer, _log_none(told), _log_least(told))
 
 
-def _log_none(opening: Sequence[Token]) -> float:
-    for label, first in pairwise(opening):
-        if label.text.rstrip().endswith((":", "：")):
-            return max(_likelihood(first.likeliest, none, 3) for none in prompts.NONE.values())
-    return _UNLIKELY
+def _answered(tokens: Sequence[Token]) -> Sequence[Token]:
+    """The tokens of the answer: those behind its label."""
+    text = ""
+    for number, token in enumerate(tokens, start=1):
+        text += token.text
+        if any(not text[label.end() :].strip() for label in _ANSWER.finditer(text)):
+            return tokens[number:]
+    return ()
 
 
-def _likelihood(likeliest: Mapping[str, float], word: str, least: int = 1) -> float:
-    """The log probability that a word, or `least` letters of it or more, comes first."""
+def _log_none(tokens: Sequence[Token]) -> float:
+    """The log probability that "none" had come first."""
+    first = tokens[0].likeliest if tokens else {}
+    return max(_likelihood(first, none) for none in prompts.NONE.values())
+
+
+def _log_least(tokens: Sequence[Token]) -> float:
+    """The log probability of the token that was least likely; a usual one where none is known."""
+    known = (one.likeliest.get(one.text, _UNLIKELY) for one in tokens if one.text.strip())
+    return max(_UNLIKELY, min(known, default=_USUAL))
+
+
+_TELLING = 3  # letters of a word that is no other: "no" may be the beginning of "no more than"
+
+
+def _likelihood(likeliest: Mapping[str, float], word: str) -> float:
+    """The log probability that a word, or enough of its letters, comes first."""
     fitting = (
         likelihood
         for text, likelihood in likeliest.items()
-        if len(text.strip()) >= min(least, len(word)) and word.startswith(text.strip().lower())
+        if len(text.strip()) >= min(_TELLING, len(word)) and word.startswith(text.strip().lower())
     )
     return max(_UNLIKELY, max(fitting, default=_UNLIKELY))
 

@@ -10,7 +10,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from ragbot import phrases
-from ragbot.abstention import decided, probability, threshold
+from ragbot.abstention import probability, threshold
 from ragbot.citations import Citer, echoes, is_closed
 from ragbot.disagreement import disagreeing
 from ragbot.enumeration import AROUND, asked_for, enumerated
@@ -22,9 +22,6 @@ from ragbot.text import across, asks, detect_language, sentences, to_language
 from ragbot.tracing import note, span
 from ragbot.types import Hit, Language, Step, Watch
 
-# Log odds of an answer read again beside its sentence that no score outweighs: those of a short
-# document say little. Of 150 questions whose passages were hidden one was wrongly answered by this.
-_CERTAIN = 4.0
 _VERBATIM = 0.8  # of a copy: the rest is slips
 # How far the sentence that was copied may rank behind the best one: from further down it was the
 # right one in none of the cases that were looked at, and the best one often was.
@@ -69,12 +66,15 @@ class Inquiry:
         reading = self.generator.read(self.queries[0], texts, source)
         citer = self._citer(source, gather(passages))
         said = self._listed(passages[0]) or _said(reading, look, citer)
-        signals = self._signals(passages[0], reading, said, source)
-        if not decided(signals):
-            signals["checked"] = self._checked(said, source)
+        signals = {
+            "score": look.score,
+            "log_none": reading.log_none,
+            "log_least": reading.log_least,
+            "proven": float(bool(said.claims)),
+            "english": float(source == "en"),
+            "across": float(across(source, self.language)),
+        }
         sure = probability(signals)
-        if said.claims and signals["checked"] > _CERTAIN:
-            sure = max(sure, threshold())
         told: list[str] = []
         if sure >= threshold():
             self.watch(Step("telling"))
@@ -85,18 +85,6 @@ class Inquiry:
         joined = (" " if self.language == "en" else "").join(told)
         note({"ragbot.passages": len(passages), "ragbot.confidence": sure})
         return Found(joined, sure, signals, citer, said.claims)
-
-    def _signals(
-        self, best: Hit, reading: Reading, said: _Said, source: Language
-    ) -> dict[str, float]:
-        return {
-            "score": best.score,
-            "margin": best.score - self._next_score(best),
-            "log_none": reading.log_none,
-            "proven": float(bool(said.claims)),
-            "checked": 0.0,
-            "across": float(across(source, self.language)),
-        }
 
     def disagreement(self, found: Found) -> str:
         """What another passage says instead of what was found, if one does."""
@@ -121,14 +109,6 @@ class Inquiry:
             )
         return citer
 
-    def _checked(self, said: _Said, source: Language) -> float:
-        """The log odds that an answer answers, read again beside its sentences alone."""
-        if not said.answer or not said.quoted:
-            return 0.0
-        self.watch(Step("checking"))
-        asked = self.queries[-1] if across(source, self.language) else self.queries[0]
-        return self.generator.check(_text(said.quoted), asked, said.answer, source)
-
     def _listed(self, best: Hit) -> _Said | None:
         """The sentences that name the things one by one, where a question asks for so many."""
         asked = max(map(asked_for, self.queries))
@@ -136,7 +116,7 @@ class Inquiry:
             return None
         around = self.retriever.index.around(best.chunk, AROUND)
         listed = enumerated(asked, best, around)
-        return _Said(_text(listed), listed, [("", [piece]) for piece in listed]) if listed else None
+        return _Said([("", [piece]) for piece in listed]) if listed else None
 
     def _similarity(self, evidence: Sequence[Evidence]) -> Callable[[str], Sequence[float]]:
         """Cosines of a claim with pieces of evidence, by the vectors the index holds."""
@@ -151,22 +131,17 @@ class Inquiry:
 
         return cosines
 
-    def _next_score(self, hit: Hit) -> float:
-        """The score of the passage that ranks below one; its own where that is the last."""
-        return next((one.score for one in self.hits if one.rank == hit.rank + 1), hit.score)
-
 
 @dataclass(frozen=True, slots=True)
 class _Said:
-    """An answer on its way: as it was written, the sentences that it is from, what of it is proven,
-    and what may be told as it stands where nothing is."""
+    """An answer on its way: what of it is proven, and what may be told as it stands where nothing
+    is."""
 
-    answer: str = ""
-    quoted: Sequence[Evidence] = ()
     claims: Sequence[tuple[str, Sequence[Evidence]]] = ()
     verbatim: Sequence[Evidence] = ()
 
 
+@span("prove")
 def _said(reading: Reading, look: Look, citer: Citer) -> _Said:
     """What was written, or the sentence that it should have been written from."""
     written = [reading.answer[start:end] for start, end in sentences(reading.answer)]
@@ -174,33 +149,37 @@ def _said(reading: Reading, look: Look, citer: Citer) -> _Said:
         return _Said()
     share, places = copied(reading.sentence, citer.evidence)
     quoted = [citer.evidence[place] for place in sorted(places)][:_QUOTED]
-    claims = _proven(citer, written, places)
-    if share < _VERBATIM:  # the copy is made up, and so may be the answer
-        return _Said(reading.answer, quoted, claims)
+    behind = look.behind(quoted)
+    made_up = share < _VERBATIM  # and so may be the answer
+    claims = _proven(citer, written, frozenset() if made_up else places)
+    note({"ragbot.claims": len(written), "ragbot.proven": len(claims)})
+    if made_up:
+        return _Said(claims)
     proof = [piece for _, pieces in claims for piece in pieces]
-    if proof and look.behind(proof) <= _TRUSTED:
-        return _Said(reading.answer, quoted, claims)
-    overlooked = look.behind(quoted) > _TRUSTED
-    if not overlooked and not claims and not all(echoes(one, citer.question) for one in written):
-        return _Said(reading.answer, quoted, verbatim=quoted)
+    standing = _standing(citer, quoted)
+    # The best sentence was copied, and could answer, but the answer is of another one.
+    strayed = bool(standing) and not behind and not any(piece in quoted for piece in proof)
+    if proof and look.behind(proof) <= _TRUSTED and not strayed:
+        return _Said(claims)
+    if behind > _TRUSTED:
+        quoted = look.best(citer.evidence)
+        standing = _standing(citer, quoted)
+    elif not claims and not all(echoes(one, citer.question) for one in written):
+        return _Said(verbatim=quoted)
     # From another sentence than it should be, or the question once more: it speaks for itself.
-    quoted = look.best(citer.evidence) if overlooked else quoted
-    claims = _proven(citer, [piece.text for piece in quoted], frozenset())
-    return _Said(_text(quoted), quoted, claims, quoted)
+    return _Said(standing, quoted)
 
 
-def _text(pieces: Sequence[Evidence]) -> str:
-    return " ".join(piece.text for piece in pieces)
+def _standing(citer: Citer, pieces: Sequence[Evidence]) -> list[tuple[str, Sequence[Evidence]]]:
+    """Those of some evidence that could answer as they stand."""
+    return _proven(citer, [piece.text for piece in pieces], frozenset())
 
 
-@span("prove")
 def _proven(
     citer: Citer, written: Sequence[str], places: AbstractSet[int]
 ) -> list[tuple[str, Sequence[Evidence]]]:
     """The sentences of an answer that something proves, and what does."""
-    proven = [found for one in written if (found := citer.prove(one, places))]
-    note({"ragbot.claims": len(written), "ragbot.proven": len(proven)})
-    return proven
+    return [found for one in written if (found := citer.prove(one, places))]
 
 
 def _told(citer: Citer, claim: str, proof: Sequence[Evidence]) -> str:

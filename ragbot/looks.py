@@ -32,6 +32,11 @@ class Look:
         """What is read of each passage: the headings over it, and its sentences."""
         return ["\n".join((*parts[0].chunk.headings, _joined(parts))) for parts in self.sentences]
 
+    @property
+    def score(self) -> float:
+        """That of the best sentence."""
+        return max(part.score for part in self._parts)
+
     def best(self, evidence: Sequence[Evidence]) -> list[Evidence]:
         """The evidence that is the best sentence."""
         best = max(self._parts, key=lambda part: part.score)
@@ -40,7 +45,7 @@ class Look:
     def behind(self, evidence: Sequence[Evidence]) -> float:
         """How far the best of some evidence scores below the best sentence."""
         scores = [part.score for part in self._parts if any(_in(one, part) for one in evidence)]
-        return max(part.score for part in self._parts) - max(scores, default=0.0)
+        return self.score - max(scores, default=0.0)
 
     @property
     def _parts(self) -> list[Hit]:

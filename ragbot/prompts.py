@@ -129,91 +129,15 @@ def _asked(texts: Sequence[str], question: str, language: Written) -> str:
     return f"{lines}{QUESTION[language]}{fenced(question)}"
 
 
-# --- checking: does the answer answer? ------------------------------------------------------------
-
-# Read with fresh eyes, the sentence alone beside question and answer; how likely "yes" is told an
-# answer from the passage that holds it from one made of another. Half of the examples are near
-# misses: another person, another work, something that was not asked.
-_CHECK: dict[Written, str] = {
-    "zh": "判断回答是否正确回答了问题，只看句子。只写：是 或 否",
-    "en": "Judge from the sentence alone whether the answer answers the question. Write: yes or no",
-}
-YES: dict[Written, str] = {"zh": "是", "en": "yes"}
-NO: dict[Written, str] = {"zh": "否", "en": "no"}
-_CHECKS: dict[Written, str] = {
-    "zh": """
-句子：桥上每次最多容许800人通过。
-问题：桥上一次能走多少人？
-回答：800人
-是
-
-句子：书店在二楼，周末关门，老板娘姓陈。
-问题：书店是哪一年开的？
-回答：周末
-否
-
-句子：小林的哥哥是画家，一直住在海边。
-问题：小陈的哥哥住在哪里？
-回答：海边
-否
-
-句子：后来她又学了小提琴和长笛，老师是父亲。
-问题：谁教小林小提琴？
-回答：她的父亲
-是
-
-句子：小林的小说1998年出版，1999年得奖。
-问题：小林的诗集哪一年出版？
-回答：1998年
-否
-""",
-    "en": """
-Sentence: At most 800 people may cross the bridge at a time.
-Question: How many people can be on the bridge at once?
-Answer: 800 people
-yes
-
-Sentence: The bookshop is on the second floor, closes at weekends and is run by Mrs Chen.
-Question: In which year did the bookshop open?
-Answer: at weekends
-no
-
-Sentence: Lin's brother is a painter who has always lived by the sea.
-Question: Where does Chen's brother live?
-Answer: by the sea
-no
-
-Sentence: Later she took up the violin and the flute, taught by her father.
-Question: Who taught Lin the violin?
-Answer: her father
-yes
-
-Sentence: Lin's novel came out in 1998 and won a prize in 1999.
-Question: In which year did Lin's poems come out?
-Answer: in 1998
-no
-""",
-}
-_CHECKED: dict[Written, str] = {
-    "zh": "句子：{}\n问题：{}\n回答：{}",
-    "en": "Sentence: {}\nQuestion: {}\nAnswer: {}",
-}
-
-
-def checking_messages(
-    sentence: str, question: str, answer: str, language: Written
-) -> list[Message]:
-    """Asks whether an answer from a sentence answers a question."""
-    asked = _CHECKED[language].format(*map(fenced, (sentence, question, answer)))
-    return _conversation(_CHECK[language], _CHECKS[language], asked)
-
-
 # --- the question, for searching ---------------------------------------------------------------
 
 # A question in the other language finds far more: recall@1 over the article 0.36 before, 0.73 with.
 _ASK_IN: dict[Written, str] = {
-    "zh": "把问题译成简体中文，只写译文。人名、地名用通行的中文译名。",
-    "en": "Translate the question into English. Write only that, with the usual English names.",
+    "zh": "把用户的问题译成简体中文，仍是问题，不回答。只写译文。人名、地名用通行的中文译名。",
+    "en": (
+        "Translate the question into English; it stays a question, do not answer it. Write only that,"
+        " with the usual English names."
+    ),
 }
 _QUESTIONS: dict[Written, str] = {
     "zh": """
@@ -222,6 +146,18 @@ Who wrote the play "Tea House"?
 
 How many people visited the Palace Museum in 2019?
 2019年有多少人参观了故宫博物院？
+
+Which two rivers meet in the middle of the town?
+哪两条河在镇中心汇合？
+
+Why did the old mill stop working back in the sixties?
+老磨坊在六十年代为什么停工了？
+
+What is the steep lane behind the school known as?
+学校后面那条陡巷叫什么？
+
+What does the mayor want to change first?
+镇长想先改变什么？
 """,
     "en": """
 话剧《茶馆》是谁写的？
@@ -229,6 +165,18 @@ Who wrote the play "Tea House"?
 
 2019年有多少人參觀了故宮博物院？
 How many people visited the Palace Museum in 2019?
+
+哪两条河在镇中心汇合？
+Which two rivers meet in the middle of the town?
+
+老磨坊在六十年代为什么停工了？
+Why did the old mill stop working in the sixties?
+
+学校后面那条陡巷叫什么？
+What is the steep lane behind the school known as?
+
+镇长想先改变什么？
+What does the mayor want to change first?
 """,
 }
 

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ragbot.encoder import Encoder
+from ragbot.evidence import content_words, coverage
 from ragbot.index import Candidate, Index
-from ragbot.lexical import Lexical
-from ragbot.text import asks, sentences
+from ragbot.text import asks, fold, sentences
 from ragbot.types import Chunk, Hit, Rerank
 
 # The score is the mean of two cosines (the passage's and its best sentence's) plus this much of
@@ -20,6 +20,10 @@ from ragbot.types import Chunk, Hit, Rerank
 # exactly as dense alone; standardised or rank-based fusion turns its zeros into noise (recall@1
 # 0.82 -> 0.33 on English questions over Chinese). Chosen on a coarse grid; 0.05 to 0.3 are alike.
 LEXICAL_WEIGHT = 0.1
+
+# What the share of the question's words that a sentence holds adds to its rank, of Chinese ones by
+# their characters, too: a paraphrase shares those, which BM25 over some sentences does not see.
+WORDS_WEIGHT = 0.1
 
 # What a passage that has nothing to do with the question scores, about; a verbatim one has 1.1.
 UNRELATED = 0.8
@@ -74,11 +78,10 @@ class Retriever:
             for first, last, span in _answering(hit.text):
                 parts.append(self._slice(hit, *span))
                 scores.append(hit.score + float(cosines[first : last + 1].max()))
-        lexical = Lexical.build([part.text for part in parts])
-        shares = [lexical.scores(query) for query in queries]
+        asked = [content_words(query) for query in queries]
         total = [
-            score + LEXICAL_WEIGHT * max(float(share[n]) for share in shares)
-            for n, score in enumerate(scores)
+            score + WORDS_WEIGHT * max(coverage(content, fold(part.text).text) for content in asked)
+            for part, score in zip(parts, scores, strict=True)
         ]
         best = sorted(range(len(parts)), key=lambda n: -total[n])
         return [replace(parts[n], score=total[n]) for n in best]

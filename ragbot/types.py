@@ -98,7 +98,7 @@ Rerank = Callable[[str, Sequence[Hit]], Sequence[Hit]]
 """Given a question and its hits, gives the hits as they rank then."""
 
 
-Stage = Literal["searching", "reading", "checking", "telling"]
+Stage = Literal["searching", "reading", "telling"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,12 +145,12 @@ class Token:
 class Usage:
     """Tokens that one generation read (cached ones included) and wrote.
 
-    `opening` are the first ones written; it is empty where an engine gives no probabilities.
+    `tokens` are those written; it is empty where an engine gives no probabilities.
     """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
-    opening: tuple[Token, ...] = ()
+    tokens: tuple[Token, ...] = ()
     reused_tokens: int = 0
     """Of those read, what was in a cache."""
 

@@ -27,9 +27,10 @@ from sklearn.preprocessing import StandardScaler
 from ragbot.abstention import DATA, SIGNALS
 
 FOLDS = 10
-# Strongly regularised: where a paragraph is hidden, the best one left stands out less than one does
-# for a question that nobody wrote any for, so that the margin would be trusted too much.
 STRENGTH = 0.2
+# Those with and without an answer weigh alike in what is fitted, whatever their numbers. The best
+# threshold of some hundred questions is luck: 0.45 to 0.7, by one signal more or less.
+THRESHOLD = 0.5
 ROOT = Path(__file__).parents[1]
 
 Records = list[tuple[str, dict[str, Any]]]
@@ -49,13 +50,6 @@ def f1(answerable: NDArray[np.bool_], refused: NDArray[np.bool_]) -> float:
     """The F1 of refusing as a detector of what is not answerable."""
     hit = (refused & ~answerable).sum()
     return float(2 * hit / max(1, refused.sum() + (~answerable).sum()))
-
-
-def best_threshold(answerable: NDArray[np.bool_], sure: NDArray[np.float64]) -> float:
-    """The threshold with the highest F1; of several as good, the middle one."""
-    tried = np.linspace(0.05, 0.95, 91)
-    scores = np.array([f1(answerable, sure < threshold) for threshold in tried])
-    return float(np.median(tried[scores >= scores.max() - 1e-9]))
 
 
 def plot(
@@ -110,23 +104,23 @@ def main() -> None:
 
     print(f"{len(records)} questions, {answerable.sum()} answerable; held out:")
     every = list(range(len(SIGNALS)))
-    for columns in ([0], [1], [2], [4], [0, 1], [0, 2], [0, 2, 3, 4, 5], every):
+    without = [[n for n in every if n != left_out] for left_out in every]
+    for columns in ([0], [1], [2], [3], [0, 1], [0, 1, 2], *without, every):
         sure = held_out(columns)
-        threshold = best_threshold(answerable, sure)
         names = ", ".join(SIGNALS[n] for n in columns)
         auc = roc_auc_score(answerable, sure)
-        print(f"  AUC {auc:.3f}  F1 {f1(answerable, sure < threshold):.3f}  {names}")
+        print(f"  AUC {auc:.3f}  F1 {f1(answerable, sure < THRESHOLD):.3f}  {names}")
     for name in sorted({run for run, _ in records}):
         chosen = np.array([run == name for run, _ in records])
         auc = roc_auc_score(answerable[chosen], sure[chosen])
-        print(f"  {name}: AUC {auc:.3f}, F1 {f1(answerable[chosen], sure[chosen] < threshold):.3f}")
+        print(f"  {name}: AUC {auc:.3f}, F1 {f1(answerable[chosen], sure[chosen] < THRESHOLD):.3f}")
     model.fit(signals, answerable)
     scaler, regression = model[0], model[-1]
     weights = regression.coef_[0] / scaler.scale_
     fitted = {
         "intercept": round(float(regression.intercept_[0] - weights @ scaler.mean_), 4),
         "weights": {name: round(float(w), 4) for name, w in zip(SIGNALS, weights, strict=True)},
-        "threshold": round(threshold, 3),
+        "threshold": THRESHOLD,
     }
     print(json.dumps(fitted, indent=2))
     if not options.dry_run:

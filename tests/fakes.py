@@ -9,14 +9,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ragbot.encoder import Encoder
 from ragbot.engines.base import TextStream
-from ragbot.prompts import ANSWER, NONE, SENTENCE, Written, checking_messages, written
+from ragbot.prompts import ANSWER, NONE, SENTENCE, Written, written
 from ragbot.text import detect_language, fold
 from ragbot.types import Language, Message, Token, Usage
 
@@ -61,30 +60,30 @@ class FakeEncoder(Encoder):
 
 
 FARTHEST = 0.7  # the cosine of two texts that have nothing in common
-CHECKING = [checking_messages("", "", "", said)[0] for said in get_args(Written)]
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What a model writes, with its first tokens and what else was likely in their place."""
+    """What a model writes, with its tokens and what else was likely in their place."""
 
     text: str
-    opening: tuple[Token, ...] = ()
+    tokens: tuple[Token, ...] = ()
 
 
 def reading(sentence: str, answer: str, *, none: float | None = None) -> Reply:
     """A reading as the engine's grammar has it, in the sentence's language.
 
-    `sentence` may be several on a line each. `none` is the log probability of saying at once that
-    there is no answer, where the engine tells any.
+    `sentence` may be several on a line each. `none` is the log probability of saying that there is
+    no answer in its place, where the engine tells any.
     """
     said: Written = written(detect_language(sentence + answer))
     copied = "\n".join(SENTENCE[said] + line for line in sentence.split("\n"))
     text = f"{copied}\n{ANSWER[said]}{answer}"
     if none is None:
         return Reply(text)
-    first = Token(sentence[:1], {sentence[:1]: -0.1, NONE[said]: none})
-    return Reply(text, (Token(SENTENCE[said].strip(), {}), first))
+    likely = {answer[:1]: -0.1} | {NONE[said]: none}
+    label = Token(f"{copied}\n{ANSWER[said]}", {})
+    return Reply(text, (label, Token(answer[:1], likely), Token(answer[1:], {answer[1:]: -0.5})))
 
 
 def nothing(language: Language = "zh-Hant", *, none: float | None = None) -> Reply:
@@ -103,8 +102,7 @@ class FakeEngine:
     """Answers with the replies that were enqueued, a few characters a piece; keeps the prompts.
 
     In the course of one question replies are taken in this order: the follow-up as a question that
-    stands alone, the question's translation, a reading or two, a retelling of each sentence. Whether
-    a reading is right is asked besides: always `check`, and kept in `checks`.
+    stands alone, the question's translation, a reading, a retelling of each sentence.
     """
 
     name = "fake"
@@ -113,8 +111,6 @@ class FakeEngine:
         self.replies: list[str | Reply | Exception] = []
         self.prompts: list[Sequence[Message]] = []
         self.forms: list[str] = []
-        self.check: str | Reply = "是"
-        self.checks: list[Sequence[Message]] = []
         self.stopped_early = False
 
     def enqueue(self, *replies: str | Reply | Exception) -> FakeEngine:
@@ -129,13 +125,9 @@ class FakeEngine:
         cancel: threading.Event | None = None,
         form: str = "",
     ) -> TextStream:
-        if messages[0] in CHECKING:
-            self.checks.append(messages)
-            reply: str | Reply | Exception = self.check
-        else:
-            self.prompts.append(messages)
-            self.forms.append(form)
-            reply = self.replies.pop(0)
+        self.prompts.append(messages)
+        self.forms.append(form)
+        reply = self.replies.pop(0)
         if isinstance(reply, Exception):
             raise reply
         reply = Reply(reply) if isinstance(reply, str) else reply
@@ -148,4 +140,4 @@ class FakeEngine:
             finished = not (cancel and cancel.is_set())
         finally:
             self.stopped_early = not finished
-        return Usage(sum(len(m.content) for m in messages), len(reply.text), reply.opening)
+        return Usage(sum(len(m.content) for m in messages), len(reply.text), tokens=reply.tokens)

@@ -37,7 +37,7 @@ from ragbot.web.own.uploads import Uploads
 from ragbot.web.page.layout import build_page, mount_page
 from ragbot.web.site import build_site, page_host
 from ragbot.web.starts import Start
-from tests.fakes import CHECKING, FakeEncoder, FakeEngine, Reply, nothing, reading
+from tests.fakes import FakeEncoder, FakeEngine, Reply, nothing, reading
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page
@@ -75,8 +75,6 @@ class Oracle(FakeEngine):
         cancel: threading.Event | None = None,
         form: str = "",
     ) -> TextStream:
-        if messages[0] in CHECKING:
-            return super().stream(messages, max_tokens=max_tokens, cancel=cancel, form=form)
         return self._reply(messages[-1].content if form else "", cancel)
 
     def _reply(self, asked: str, cancel: threading.Event | None) -> TextStream:
@@ -95,7 +93,7 @@ class Oracle(FakeEngine):
         if isinstance(reply, Exception):
             raise reply
         yield reply.text
-        return Usage(opening=reply.opening)
+        return Usage(tokens=reply.tokens)
 
 
 @dataclass(frozen=True)

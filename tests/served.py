@@ -21,7 +21,7 @@ from ragbot.web.desk import Event
 from ragbot.web.guard import Rules
 from ragbot.web.observe import Book, WatchedDesk
 from ragbot.web.site import build_site, page_host
-from tests.fakes import CHECKING, FakeEngine, Reply, nothing, reading
+from tests.fakes import FakeEngine, Reply, nothing, reading
 
 TEXT = "華為3月成立醫療衛生軍團。醫院用它看病理切片。"
 ANSWER = "華為3月成立醫療衛生軍團。"
@@ -56,14 +56,13 @@ class Clerk(FakeEngine):
         cancel: threading.Event | None = None,
         form: str = "",
     ) -> TextStream:
-        if messages[0] not in CHECKING:
-            name = re.findall(r"[a-z]\d+|$", messages[-1].content)[-2:][0]
-            self.asked.append(name)
-            while not self.gate.wait(0.002):
-                if cancel and cancel.is_set():
-                    self.left.append(name)
-                    break
-            self.enqueue(self.fails.get(name, self.reply))
+        name = re.findall(r"[a-z]\d+|$", messages[-1].content)[-2:][0]
+        self.asked.append(name)
+        while not self.gate.wait(0.002):
+            if cancel and cancel.is_set():
+                self.left.append(name)
+                break
+        self.enqueue(self.fails.get(name, self.reply))
         return super().stream(messages, max_tokens=max_tokens, cancel=cancel, form=form)
 
 

@@ -9,21 +9,21 @@ from itertools import pairwise
 import pytest
 
 from ragbot import console
-from ragbot.abstention import DATA, SIGNALS, decided, probability, threshold
+from ragbot.abstention import DATA, SIGNALS, probability, threshold
 from ragbot.bot import RagBot
 from ragbot.phrases import ABSTENTION, RELATED
-from ragbot.types import Language, Token
-from tests.fakes import FakeEngine, Reply, nothing, reading
+from ragbot.types import Language
+from tests.fakes import FakeEngine, nothing, reading
 from tests.test_bot import ARTICLE, BAICHUAN, CORPS, FOUNDED
 
 MakeBot = Callable[..., RagBot]
 SURE = dict.fromkeys(SIGNALS, 1.0) | {
-    "score": 1.1,
-    "margin": 0.05,
+    "score": 2.1,
     "log_none": -10.0,
+    "log_least": 0.0,
     "across": 0.0,
 }
-UNSURE = dict.fromkeys(SIGNALS, 0.0) | {"score": 0.75}
+UNSURE = dict.fromkeys(SIGNALS, 0.0) | {"score": 1.5}
 LIKELY, UNLIKELY = 0.9, 0.1
 
 
@@ -51,18 +51,6 @@ def test_clear_cases_are_clear() -> None:
     assert probability(UNSURE) < 0.2
 
 
-@pytest.mark.parametrize("proven", [0.0, 1.0])
-def test_what_is_decided_no_check_within_bounds_decides_otherwise(proven: float) -> None:
-    decisions = []
-    for score in range(75, 111):
-        signals = {**UNSURE, "score": score / 100, "proven": proven}
-        by_check = [probability({**signals, "checked": n / 2}) >= threshold() for n in range(11)]
-        decisions.append(decided(signals))
-        if decided(signals):
-            assert all(by_check) if proven else not any(by_check)
-    assert {True, False} == set(decisions)
-
-
 # --- what the bot makes of it ----------------------------------------------------------------
 
 
@@ -73,39 +61,23 @@ def weighed(monkeypatch: pytest.MonkeyPatch, make_bot: MakeBot) -> Callable[...,
     def make(*likely: float, texts: tuple[str, ...] = (ARTICLE,)) -> RagBot:
         given = iter(likely)
         monkeypatch.setattr("ragbot.inquiry.probability", lambda signals: next(given))
-        monkeypatch.setattr("ragbot.inquiry.decided", lambda signals: False)
         return make_bot(*texts)
 
     return make
 
 
-def test_the_signals_are_told(
-    make_bot: MakeBot, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("ragbot.inquiry.decided", lambda signals: False)
+def test_the_signals_are_told(make_bot: MakeBot, engine: FakeEngine) -> None:
     engine.enqueue(reading(CORPS, "華為在3月宣告組建醫療衛生軍團。", none=-3.5))
     bot = make_bot(ARTICLE)
     answer = bot.ask("華為在什麼時候宣布組建軍團？")
-    scores = [hit.score for hit in answer.passages]
     assert tuple(answer.signals) == SIGNALS
-    assert answer.signals == {
-        "score": scores[0],
-        "margin": scores[0] - scores[1],
-        "log_none": -3.5,
-        "proven": 1,
-        "checked": answer.signals["checked"],
-        "across": 0,
-    }
-    assert answer.signals["checked"] > 0
+    rest = {"log_none": -3.5, "log_least": -0.5, "proven": 1, "english": 0, "across": 0}
+    assert answer.signals == {"score": answer.signals["score"], **rest}
+    assert answer.passages[0].score < answer.signals["score"] < 2.3
     engine.enqueue("华为何时组建军团？", nothing(none=-0.1))
     refused = bot.ask("When did Huawei found its corps?")
-    nil = {"log_none": -0.1, "proven": 0, "checked": 0, "across": 1}
+    nil = {"log_none": -0.1, "proven": 0, "across": 1}
     assert refused.signals == {**refused.signals, **nil}
-
-
-def test_of_one_passage_alone_nothing_is_below(make_bot: MakeBot, engine: FakeEngine) -> None:
-    engine.enqueue(FOUNDED)
-    assert make_bot(CORPS).ask("華為？").signals["margin"] == 0
 
 
 def test_what_is_too_unlikely_is_refused_though_it_could_be_proven(
@@ -115,16 +87,6 @@ def test_what_is_too_unlikely_is_refused_though_it_could_be_proven(
     answer = weighed(UNLIKELY).ask("華為什麼時候組建軍團？")
     assert answer.abstained and answer.citations == ()
     assert answer.confidence == UNLIKELY
-
-
-@pytest.mark.parametrize(("no", "answered"), [(-8.0, True), (-2.0, False)])
-def test_what_is_certain_beside_its_sentence_is_answered_whatever_the_scores(
-    weighed: Callable[..., RagBot], engine: FakeEngine, no: float, answered: bool
-) -> None:
-    engine.check = Reply("是", (Token("是", {"是": -0.01, "否": no}),))
-    engine.enqueue(FOUNDED, nothing())
-    answer = weighed(UNLIKELY, UNLIKELY).ask("華為什麼時候組建軍團？")
-    assert answer.abstained is not answered
 
 
 def test_what_is_likely_enough_is_answered(

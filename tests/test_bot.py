@@ -225,30 +225,7 @@ def test_a_wrong_number_gives_way_to_the_sentence_that_has_it(
     assert answer.answer == f"{text}[1]"
 
 
-def test_an_answer_is_checked_beside_the_sentence_it_was_read_from(
-    make_bot: MakeBot, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("ragbot.inquiry.decided", lambda signals: False)
-    engine.enqueue(DOUBTED, nothing())
-    bot = make_bot(ARTICLE)
-    bot.ask("華為何時組建軍團？")
-    (asked,) = engine.checks
-    assert "华为3月对外宣告组建医疗卫生军团，股市里的概念股随即飙升。" in asked[-1].content
-    assert "百川" not in asked[-1].content
-    bot.ask("總部在哪裡？")
-    assert len(engine.checks) == 1, "there is nothing to be checked"
-
-
-def test_what_is_sure_without_a_check_is_not_checked(
-    make_bot: MakeBot, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("ragbot.inquiry.decided", lambda signals: True)
-    engine.enqueue(FOUNDED)
-    assert not make_bot(ARTICLE).ask("華為何時組建軍團？").abstained
-    assert not engine.checks
-
-
-# --- looking twice ---------------------------------------------------------------------------
+# --- which sentence --------------------------------------------------------------------------
 
 STORY = "華為的事情說來話長，要從頭講起。"
 LONG = STORY * 12

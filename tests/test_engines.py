@@ -185,8 +185,8 @@ def test_a_first_token_comes_with_its_rivals(server: str) -> None:
 def test_a_servers_first_tokens_come_with_their_rivals(server: str) -> None:
     text, usage = whole(HttpEngine("m", f"{server}/likely"), ASK)
     assert text == "一二三四"
-    assert usage.opening == (Token("四", {"四": -0.1, "无": -2.5}),)
-    assert whole(HttpEngine("m", f"{server}/good"), ASK)[1].opening == ()
+    assert usage.tokens == (Token("四", {"四": -0.1, "无": -2.5}),)
+    assert whole(HttpEngine("m", f"{server}/good"), ASK)[1].tokens == ()
 
 
 def test_a_server_is_asked_for_a_grammar_by_either_name(server: str) -> None:
@@ -219,7 +219,7 @@ def test_what_a_server_refuses_is_left_out_and_said_once(
     for _ in range(2):
         asked = len(Handler.asked)
         text, usage = whole(engine, ASK, form='root ::= "一" [0-9]')
-        assert text == "一二三" and usage.opening == ()
+        assert text == "一二三" and usage.tokens == ()
     assert len(Handler.asked) == asked + 1, "what was refused is asked for no more"
     said = [record.getMessage() for record in caplog.records]
     assert [re.findall("refuses (.*?):", line) for line in said] == [
@@ -320,7 +320,7 @@ def test_an_answer_does_not_depend_on_those_before(toy: Path, tmp_path: Path) ->
     asked = [kind(number, text) for number in range(_SLOTS + 2) for text in ("ab", "abc" * 60)]
     asked += [[Message("user", "alone")], [Message("user", "alone, too")]]
     first = [whole(engine, messages, 9) for messages in asked]
-    assert len({text for text, _ in first}) > 1 and all(usage.opening for _, usage in first)
+    assert len({text for text, _ in first}) > 1 and all(usage.tokens for _, usage in first)
     draw = random.Random(0)
     for place in draw.sample(range(len(asked)), len(asked)):
         cancel = threading.Event()
@@ -394,8 +394,8 @@ def test_where_states_cannot_be_kept_all_is_read_all_the_same(toy: Path, tmp_pat
 def test_first_tokens_come_with_their_rivals(toy: Path) -> None:
     engine = LlamaCppEngine(toy, context=2048, threads=1)
     text, usage = whole(engine, kind(1, "ab"), 20)
-    assert usage.completion_tokens <= 20 and len(usage.opening) <= 8
-    for token in usage.opening:
+    assert usage.completion_tokens <= 20 and len(usage.tokens) <= 20
+    for token in usage.tokens:
         assert token.text in token.likeliest and len(token.likeliest) <= PROBABILITIES
         assert all(likelihood <= 0 for likelihood in token.likeliest.values())
     assert text

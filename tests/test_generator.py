@@ -61,34 +61,53 @@ def test_a_reading_is_taken_apart(text: str, sentence: str, answer: str) -> None
     assert read.answer == answer
 
 
-def opening(*tokens: str, **likeliest: float) -> list[Token]:
-    """First tokens, of which the last one's rivals are given."""
+def tokens(*written: str, **likeliest: float) -> list[Token]:
+    """Tokens, each as likely as can be, of which the last one's rivals are given."""
     return [
-        *(Token(text, {"甲": -1.0, "无": -0.5}) for text in tokens[:-1]),
-        Token(tokens[-1], likeliest),
+        *(Token(text, {text: 0.0, "无": -0.5}) for text in written[:-1]),
+        Token(written[-1], likeliest),
     ]
 
 
 @pytest.mark.parametrize(
-    ("first", "log_none"),
+    ("written", "log_none"),
     [
-        (opening("原句", "：", "甲", 甲=-0.1, 无=-2.5), -2.5),
-        (opening("原句：", "无", 无=-0.2), -0.2),
-        (opening("Sentence", ":", " The", **{" The": -0.1, " none": -3.0}), -3.0),
-        (opening("Sentence", ": ", "None", **{"None": -0.7, " none": -4.0}), -0.7),
-        (opening("原句", "：", "甲", 甲=-0.1, 乙=-2.0), -10),  # not among the likeliest
-        (opening("原句", "：", "甲", 甲=-0.1, 无=-30.0), -10),
-        (opening("原句", "：", "甲"), -10),
-        (opening("Sentence", ":", " No", **{" No": -0.1, " none": -6.0}), -6),  # No more than 800
-        (opening("原", "句", "甲", 无=-0.1), -10),  # no label
-        (opening("原句："), -10),
+        (tokens("答案", "：", "甲", 甲=-0.1, 无=-2.5), -2.5),
+        (tokens("答案：", "无", 无=-0.2), -0.2),
+        (tokens("Answer", ":", " The", **{" The": -0.1, " none": -3.0}), -3.0),
+        (tokens("Answer", ": ", "None", **{"None": -0.7, " none": -4.0}), -0.7),
+        (tokens("答案", "：", "甲", 甲=-0.1, 乙=-2.0), -10),  # not among the likeliest
+        (tokens("答案", "：", "甲", 甲=-0.1, 无=-30.0), -10),
+        (tokens("答案", "：", "甲"), -10),
+        (tokens("Answer", ":", " No", **{" No": -0.1, " none": -6.0}), -6),  # No more than 800
+        (
+            tokens("原句：", "答案", "：", "甲", "\n", "答案", "：", "乙", 无=-3.0),
+            -3,
+        ),  # a line's first
+        (tokens("原句", "：", "甲", 无=-0.1), -10),  # no answer
+        (tokens("答案："), -10),
         ([], -10),
     ],
 )
-def test_how_likely_none_was_is_read_off_the_first_word(
-    first: Sequence[Token], log_none: float
+def test_how_likely_none_was_is_read_off_the_word_behind_the_label(
+    written: Sequence[Token], log_none: float
 ) -> None:
-    assert parsed("原句：甲。\n答案：乙。", first).log_none == log_none
+    assert parsed("原句：甲。\n答案：乙。", written).log_none == log_none
+
+
+@pytest.mark.parametrize(
+    ("written", "log_least"),
+    [
+        (tokens("原句：", "甲", "\n", "答案：", "乙", 乙=-3.0), -3),
+        (tokens("原句：", "甲", 甲=-3.0), -2),  # of no answer nothing is known
+        (tokens("答案：", "乙", 丙=-0.1), -10),
+        ([], -2),
+    ],
+)
+def test_how_sure_an_answer_is_its_least_likely_token_tells(
+    written: Sequence[Token], log_least: float
+) -> None:
+    assert parsed("原句：甲。\n答案：乙。", written).log_least == log_least
 
 
 def test_a_reading_is_asked_in_the_texts_language_and_simplified_chinese(
@@ -110,36 +129,6 @@ def test_all_that_was_written_is_kept_and_counted(generator: Generator, engine: 
     generator.read("甲？", ["甲。"], "zh-Hans")
     assert generator.written.text == "甲？\n乙"
     assert generator.written.tokens[1] == 3
-
-
-@pytest.mark.parametrize(
-    ("reply", "odds"),
-    [
-        (Reply("是", (Token("是", {"是": -0.5, "否": -2.5}),)), 2),
-        (Reply("否", (Token("否", {"是": -3.0, "否": -0.5}),)), -2.5),
-        (Reply("否", (Token("否", {"否": 0.0}),)), -10),
-        (Reply("是", (Token("是", {"是": 0.0}),)), 10),
-        (Reply("好", (Token("好", {"好": 0.0}),)), 0),  # neither
-        (Reply("是", (Token(" 是", {" 是": -1.0, "是": -9.0, "否": -4.0}),)), 3),
-    ],
-)
-def test_how_sure_a_second_reading_is_is_read_off_its_first_word(reply: Reply, odds: float) -> None:
-    engine = FakeEngine()
-    engine.check = reply
-    assert Generator(engine, 9, None).check("華為。", "誰？", "華為。", "zh-Hant") == odds
-    assert engine.checks[0][-1].content == "句子：华为。\n问题：谁？\n回答：华为。"
-
-
-@pytest.mark.parametrize(
-    ("said", "language", "above"),
-    [("是", "zh-Hans", True), ("否", "zh-Hans", False), (" Yes.", "en", True), ("no", "en", False)],
-)
-def test_without_probabilities_a_second_reading_is_what_it_says(
-    said: str, language: Language, above: bool
-) -> None:
-    engine = FakeEngine()
-    engine.check = said
-    assert (Generator(engine, 9, None).check("A.", "Who?", "A.", language) > 0) == above
 
 
 def test_cancelling_is_seen() -> None:

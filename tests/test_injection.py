@@ -26,7 +26,6 @@ from ragbot.prompts import (
     QUESTION,
     SENTENCE,
     Written,
-    checking_messages,
     question_translation_messages,
     reading_messages,
     retelling_messages,
@@ -150,7 +149,6 @@ def every_prompt(text: str, language: Written) -> list[list[Message]]:
     history = [Message("user", text), Message("assistant", text), Message("system", text)]
     return [
         reading_messages(text, [text, text], language),
-        checking_messages(text, text, text, language),
         question_translation_messages(text, language),
         rewriting_messages(text, history, language),
         retelling_messages(text, text, language),
@@ -292,7 +290,7 @@ def asked(
         if attack.id not in heard:
             fact = FACTS[attack.lang].split("\n")[0]
             answered(attacked(attack), engine, attack, reading(fact, fact))
-            heard[attack.id] = (*engine.prompts, *engine.checks)
+            heard[attack.id] = engine.prompts
         return heard[attack.id]
 
     return asked

@@ -32,7 +32,7 @@ from ragbot.types import Message
 from ragbot.web.desk import Bounds, Desk, Event, Finished
 from ragbot.workspace import questions_at_once
 from tests.conftest import ARTICLE
-from tests.fakes import CHECKING, FakeEncoder, reading
+from tests.fakes import FakeEncoder, reading
 from tests.served import ANSWER, QUESTION, TEXT, site, until
 from tests.toy import write_toy_model
 
@@ -178,10 +178,6 @@ class Scripted(ThreadingHTTPServer):
         self._connections.append(super().get_request()[0])
         return self._connections[-1], ("", 0)
 
-    def reply(self, prompt: list[dict[str, str]]) -> str:
-        checking = {message.content for message in CHECKING}
-        return "是" if prompt[0]["content"] in checking else self.text
-
     def lose(self) -> None:
         """Break off all that it is at, and be gone."""
         self.shutdown()
@@ -207,7 +203,7 @@ class _Scribe(BaseHTTPRequestHandler):
         if self.server.status != 200:
             return
         with suppress(OSError):
-            for character in self.server.reply(body["messages"]):
+            for character in self.server.text:
                 self._send(character, None)
                 self.server.gate.wait()
             self._send("", "stop")

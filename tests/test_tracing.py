@@ -72,8 +72,6 @@ def test_a_question_is_one_trace(
         ("look", "question"),
         ("chat fake", "look"),
         ("prove", "look"),
-        ("check", "look"),
-        ("chat fake", "check"),
     ]
     assert attributes(found, "question") == {
         "ragbot.language": "zh-Hant",

@@ -27,7 +27,6 @@ T = TypeVar("T")
 PROBABILITIES = 12  # alternatives told for a token
 
 _POLL_SECONDS, _HEALTH_SECONDS = 0.1, 2.0
-_OPENING = 8  # tokens whose alternatives are kept: a label and what follows it
 _AT_FAULT = (400, 413, 422)  # statuses of a question that no other server would take, either
 _STREAMED = {"stream": True, "stream_options": {"include_usage": True}}
 _BROKEN = (None, "abort", "error")  # reasons of an end that is none
@@ -125,7 +124,7 @@ class HttpEngine:
         usage = self._run(copied, stop)
         if usage is None:
             return Usage()
-        self._abilities.compare(request, text, likely=bool(usage.opening))
+        self._abilities.compare(request, text, likely=bool(usage.tokens))
         return usage
 
     def first_token(self, messages: Sequence[Message]) -> Mapping[str, float]:
@@ -221,7 +220,7 @@ class _BrokenOffError(Exception):
 async def _copy(
     client: AsyncOpenAI, emit: Callable[[str], None], limits: Limits, request: dict[str, Any]
 ) -> Usage:
-    usage, opening, end = Usage(), list[Token](), None
+    usage, tokens, end = Usage(), list[Token](), None
     async for part in _parts(client, limits, request):
         if part.usage:
             details = part.usage.prompt_tokens_details
@@ -232,14 +231,13 @@ async def _copy(
         if not part.choices:
             continue
         choice = part.choices[0]
-        if len(opening) < _OPENING:
-            opening += _tokens(choice)
+        tokens += _tokens(choice)
         if choice.delta.content:
             emit(choice.delta.content)
         end = choice.finish_reason or end
     if end in _BROKEN:
         raise _BrokenOffError(f"its reply ends with {end or 'nothing'}")
-    return replace(usage, opening=tuple(opening[:_OPENING]))
+    return replace(usage, tokens=tuple(tokens))
 
 
 async def _parts(
