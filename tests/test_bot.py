@@ -239,6 +239,16 @@ def test_the_sentence_that_bears_most_is_told_where_another_was_copied(
     assert answer.answer == f"{BAICHUAN}[1]"
 
 
+def test_an_answer_of_another_sentence_than_the_best_which_was_copied_gives_way_to_it(
+    make_bot: MakeBot, engine: FakeEngine
+) -> None:
+    best, other = "隨訪讓病人更依從醫囑，預後更好。", "隨訪常常等不到，醫生人數少，時間有限。"
+    engine.enqueue(reading(best, "醫生人數少，時間有限。"), reading(best, "依從醫囑，預後更好。"))
+    bot = make_bot(f"{best}{other}")
+    assert bot.ask("為什麼隨訪讓病人預後更好？").answer == f"{best}[1]"
+    assert bot.ask("為什麼隨訪讓病人預後更好？").answer == "依從醫囑，預後更好。[1]"
+
+
 def test_a_question_that_comes_back_gives_way_to_the_sentence(
     make_bot: MakeBot, engine: FakeEngine
 ) -> None:

@@ -264,3 +264,26 @@ def test_a_name_of_the_questions_own_is_given_only_where_a_passage_holds_it(
     evidence = gather(hits("復旦大學的醫院做的是CardioMind。"))
     citer = Citer(question, "zh-Hant", evidence, lambda claim: [0.0] * len(evidence))
     assert bool(citer.prove(written)) is proven
+
+
+def test_a_question_in_other_words_is_answered_by_what_was_copied_with_all_that_is_new() -> None:
+    source = "衛健委印發的《參考指引》，迄今已列出84個人工智能的應用場景。"
+    question, claim = "官方指引總共整理出幾個用途？", "官方指引總共整理出84個用途。"
+    asked = citer(source, question=question)
+    assert asked.prove(claim, frozenset({0})), "a number is all that is new"
+    assert not asked.prove(claim), "nothing says that it is about these"
+    assert not asked.prove("官方指引總共整理出85個用途。", frozenset({0}))
+
+
+@pytest.mark.parametrize(
+    ("claim", "proven"),
+    [
+        ("騰訊覓影 imaging系統撐著AI醫療。", False),  # the question's word, no source's
+        ("騰訊覓影撐著AI醫療。", True),
+        ("騰訊覓影的系統叫 medical cloud。", True),
+    ],
+)
+def test_an_english_word_of_a_chinese_claim_stands_in_its_source(claim: str, proven: bool) -> None:
+    source = "AI醫療就靠騰訊覓影一類的系統撐著，系統叫 medical cloud。"
+    asked = citer(source, question="Which Tencent imaging system kept AI medicine alive?")
+    assert bool(asked.prove(claim, frozenset({0}))) is proven
