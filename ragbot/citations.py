@@ -186,9 +186,10 @@ def _unasked(content: dict[str, int], question: str) -> dict[str, int]:
 
 # What an answer must tell of: a number, or a time, which some words tell, too.
 _HOW_MANY = re.compile(
-    r"多少|(?<![这那近前后好数十茶])几(?!乎|何|内亚|率|十)|哪一?年"
+    r"多少|(?<![这那近前后好数十茶哪])几(?!乎|何|内亚|率|十)|哪一?年"
     r"|\bhow (?:many|much|old|long|far|tall)\b(?!-)|(?:what|which) year"
 )
+_ONE = re.compile("(?<=[这那每某另同单])一|一(?=[些直定样般旦起同])")  # that counts nothing
 _WHEN = re.compile(r".*(?:何时|什么时候|何年)|when\b")
 _TIME = re.compile(
     r"[年月日代朝春夏秋冬早晚时期前后当初末今昨]|世纪"
@@ -212,7 +213,7 @@ def _says_something(claim: str, question: str) -> bool:
     asked, told = fold(question).text, fold(claim).text
     if asks(claim):  # the question again
         return False
-    numbers = mentioned_numbers(claim)
+    numbers = mentioned_numbers(_ONE.sub("", told))
     if _HOW_MANY.search(asked) and not numbers:
         return False
     if _WHEN.match(asked) and not numbers and not _TIME.search(told):

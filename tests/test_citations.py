@@ -235,6 +235,8 @@ def test_the_question_said_again_is_no_answer(
         ("When did it open?", "It opened during the war.", "It opened during the war.", True),
         ("幾乎沒人過橋嗎？", "幾乎沒人過橋。", "幾乎沒人過橋。", True),
         ("這幾年誰看好橋？", "商會看好這座橋。", "這幾年商會看好這座橋。", True),
+        ("橋通向哪幾座城？", "橋通向海法和雅法。", "橋通向海法和雅法。", True),
+        ("橋上有多少人？", "這一座橋上人很多。", "這一座橋上人很多。", False),
         ("幾內亞的首都是哪裡？", "首都是柯那克里。", "幾內亞的首都是柯那克里。", True),
         ("How long-term is it?", "It is permanent.", "The plan is permanent.", True),
         # The question once more is no answer, closed or not.
