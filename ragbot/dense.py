@@ -111,7 +111,7 @@ class Dense:
             return found
         blocks = [found[first : first + _BLOCK] for first in range(0, len(found), _BLOCK)]
         rows = (floats(self.rows[self.starts[block]]) for block in blocks)
-        cosines = np.concatenate([_products(block, vector) for block in rows])
+        cosines = np.concatenate([products(block, vector) for block in rows])
         return np.sort(found[np.argsort(-cosines, kind="stable")[:limit]])
 
     def _near(self, vector: NDArray[float32], limit: int) -> NDArray[int64]:
@@ -153,13 +153,13 @@ def _alone() -> Iterator[None]:
         faiss.omp_set_num_threads(usual)
 
 
-def _products(rows: NDArray[float32], vector: NDArray[float32]) -> NDArray[float32]:
-    """`rows @ vector` in one thread: where a generator has the cores, the library behind `@` waits
-    for its own threads a hundred times as long as the work takes."""
+def products(rows: NDArray[float32], vector: NDArray[float32]) -> NDArray[float32]:
+    """`rows @ vector`, of (m, d) and (d,), in one thread: where a generator has the cores, the
+    library behind `@` waits for its own threads a hundred times as long as the work takes."""
     import numpy as np
 
-    products: NDArray[float32] = np.einsum("ij,j->i", rows, vector)
-    return products
+    found: NDArray[float32] = np.einsum("ij,j->i", rows, vector)
+    return found
 
 
 def best_cosines(
@@ -173,7 +173,7 @@ def best_cosines(
     import numpy as np
 
     begins = np.cumsum(size) - size
-    cosines = _products(rows, vector)
+    cosines = products(rows, vector)
     whole = cosines[begins]
     cosines[begins[size > 1]] = -1.0  # leaves the sentences
     best = np.maximum.reduceat(cosines, begins) if len(begins) else whole

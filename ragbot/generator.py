@@ -197,4 +197,4 @@ def _likelihood(likeliest: Mapping[str, float], word: str) -> float:
 
 
 def _first_line(text: str) -> str:
-    return text.strip().splitlines()[0].strip() if text.strip() else ""
+    return text.strip().partition("\n")[0].strip()

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from ragbot import phrases
 from ragbot.abstention import probability, threshold
 from ragbot.citations import Citer, echoes, is_closed
+from ragbot.dense import products
 from ragbot.disagreement import disagreeing
 from ragbot.enumeration import AROUND, asked_for, enumerated
 from ragbot.evidence import Evidence, contradicts, copied, denies, gather, rivals
@@ -125,9 +126,8 @@ class Inquiry:
 
         def cosines(claim: str) -> Sequence[float]:
             vector = encoder.queries([claim])[0]
-            return [
-                float(cosine) for hit in hits for cosine in index.sentences_of(hit.chunk) @ vector
-            ]
+            rows = (index.sentences_of(hit.chunk) for hit in hits)
+            return [float(cosine) for part in rows for cosine in products(part, vector)]
 
         return cosines
 

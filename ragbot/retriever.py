@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from ragbot.dense import products
 from ragbot.encoder import Encoder
 from ragbot.evidence import content_words, coverage
 from ragbot.index import Candidate, Index
@@ -70,11 +71,14 @@ class Retriever:
     def ranked(self, queries: Sequence[str], hits: Sequence[Hit]) -> list[Hit]:
         """The sentences of the hits as hits of their own, of the same rank, best first. One that
         asks goes with the next one, which may answer it."""
+        import numpy as np
+
         vectors = self.encoder.queries(queries)
         parts: list[Hit] = []
         scores: list[float] = []
         for hit in hits:
-            cosines = (self.index.sentences_of(hit.chunk) @ vectors.T).max(axis=1)
+            rows = self.index.sentences_of(hit.chunk)
+            cosines = np.max([products(rows, vector) for vector in vectors], axis=0)
             for first, last, span in _answering(hit.text):
                 parts.append(self._slice(hit, *span))
                 scores.append(hit.score + float(cosines[first : last + 1].max()))
