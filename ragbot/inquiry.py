@@ -23,6 +23,9 @@ from ragbot.text import across, asks, detect_language, sentences, to_language
 from ragbot.tracing import note, span
 from ragbot.types import Hit, Language, Step, Watch
 
+# Log probability of "none" below which an answer from a short document stands: where all there is
+# was found, a score tells little, for nothing competes.
+_CERTAIN = -4.0
 _VERBATIM = 0.8  # of a copy: the rest is slips
 # How far the sentence that was copied may rank behind the best one: from further down it was the
 # right one in none of the cases that were looked at, and the best one often was.
@@ -76,6 +79,9 @@ class Inquiry:
             "across": float(across(source, self.language)),
         }
         sure = probability(signals)
+        everything = len(self.hits) >= len(self.retriever.index.chunks)
+        if everything and said.claims and reading.log_none <= _CERTAIN:
+            sure = max(sure, threshold())
         told: list[str] = []
         if sure >= threshold():
             self.watch(Step("telling"))

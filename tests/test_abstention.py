@@ -84,9 +84,25 @@ def test_what_is_too_unlikely_is_refused_though_it_could_be_proven(
     weighed: Callable[..., RagBot], engine: FakeEngine
 ) -> None:
     engine.enqueue(FOUNDED)
-    answer = weighed(UNLIKELY).ask("華為什麼時候組建軍團？")
+    answer = weighed(UNLIKELY, texts=(ARTICLE, *"甲乙丙丁")).ask("華為什麼時候組建軍團？")
     assert answer.abstained and answer.citations == ()
     assert answer.confidence == UNLIKELY
+
+
+@pytest.mark.parametrize(
+    ("texts", "none", "answered"),
+    [((CORPS,), -5.0, True), ((CORPS,), -3.0, False), (tuple("甲乙丙丁戊己庚辛"), -5.0, False)],
+)
+def test_of_a_short_document_what_was_read_decides_and_not_the_score(
+    weighed: Callable[..., RagBot],
+    engine: FakeEngine,
+    texts: tuple[str, ...],
+    none: float,
+    answered: bool,
+) -> None:
+    engine.enqueue(reading(CORPS, "華為在3月宣告組建醫療衛生軍團。", none=none))
+    bot = weighed(UNLIKELY, texts=(CORPS, *texts))
+    assert bot.ask("華為什麼時候組建軍團？").abstained is not answered
 
 
 def test_what_is_likely_enough_is_answered(
