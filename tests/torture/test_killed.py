@@ -323,6 +323,8 @@ def _journalled(target: Path, texts: Set[str]) -> set[str]:
 def _finish(target: Path, corpus: Path, lacking: Set[str], wanted: Content) -> None:
     """Index once more: nothing is encoded but what lacks, and nothing of the killed run is left."""
     encoder = FakeEncoder()
+    if target.exists():
+        litter(target)  # it is a while later
     index, _ = renewed_index(load_config(dict(index=target)), corpus, encoder)
     assert sorted(encoder.encoded) == sorted(lacking)
     assert content(index, encoder) == wanted
