@@ -22,7 +22,7 @@ import pytest
 from ragbot.evaluation.rated import TABLE
 from ragbot.packaged import PACKAGED, Packaged
 from ragbot.store import sha256
-from tests.torture.tools import ROOT, dice, environment, kill_after, rounds, run
+from tests.torture.tools import ROOT, Moments, dice, environment, kill_after, rounds, run
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no such signal")
 
@@ -74,10 +74,11 @@ def kill_assemblies(model: Packaged, folder: Path, kills: int, env: Mapping[str,
     right, usual = _checksums(target), _names(target.parent)
     if target.is_file():
         assert right == {"": model.sha256}
+    moments = Moments(chance, fresh.seconds)
     while killed < kills:
         _forget(target, chance.random() < 0.5)
         for _ in range(chance.randint(1, 3)):
-            killed += kill_after(command, chance.uniform(0, fresh.seconds), env)
+            killed += moments.came(kill_after(command, moments.next(), env))
             assert len(_names(target.parent)) <= len(usual) + 3
         assert run(command, env, within=600).code == 0
         assert _checksums(target) == right
