@@ -229,7 +229,7 @@ def test_a_generator_that_is_damaged_is_refused_or_loads(tmp_path: Path, rounds:
         else:
             held[chance.randrange(min(len(held), 4096))] ^= 1 << chance.randrange(8)
         (tmp_path / "bad.gguf").write_bytes(held)
-        ended = run([sys.executable, "-c", LOAD, str(tmp_path / "bad.gguf")], within=60)
+        ended = run([sys.executable, "-c", LOAD, str(tmp_path / "bad.gguf")])
         if ended.code == -signal.SIGABRT:
             counts["ended by llama.cpp"] += 1
             continue

@@ -71,6 +71,9 @@ def server(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Iterator[Ser
     toy = write_toy_model(folder / "toy.gguf", ["<|im_start|>", "<|im_end|>"])
     with served(str(toy), folder, "--encoder", tiny) as (address, pid, log):
         made = Server(address, pid, log, folder)
+        # An answer, so that all that is loaded behind the page is there before memory is looked at.
+        asked = {"model": "ragbot", "messages": [{"role": "user", "content": "華為？"}]}
+        assert httpx.post(f"{address}{CHAT}", json=asked, timeout=8 * SOON).status_code == 200
         assert made.answers() and httpx.get(address, timeout=4 * SOON).status_code == 200
         yield made
 
