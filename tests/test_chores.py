@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
@@ -54,7 +55,10 @@ def live(bot: RagBot, desk: Desk, uploads: Uploads, tmp_path: Path) -> Live:
 
     def run(story: Callable[[Chores], Awaitable[None]]) -> None:
         async def life() -> None:
-            work, before = Chores(bot, desk, uploads, tmp_path), asyncio.all_tasks()
+            work, before = (
+                Chores(bot, desk, uploads, tmp_path, tmp_path / "incoming"),
+                asyncio.all_tasks(),
+            )
             async with work.life(FastAPI()):
                 await story(work)
             assert asyncio.all_tasks() == before
@@ -156,3 +160,21 @@ def test_idle_visitors_are_forgotten(
         await until(lambda: len(swept) >= 2)
 
     live(story)
+
+
+def test_what_was_sent_and_never_fetched_goes(
+    live: Live, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chores, "_SWEEP_SECONDS", 0.01)
+    folder = tmp_path / "incoming" / "a1b2"
+    folder.mkdir(parents=True)
+    old, new = folder / "old.txt", folder.parent / "tmpnew"
+    for path in (old, new):
+        path.write_text(TEXT, encoding="utf-8")
+    os.utime(old, (0, 0))
+
+    async def story(work: Chores) -> None:
+        await until(lambda: not old.exists())
+
+    live(story)
+    assert new.exists()

@@ -286,6 +286,12 @@ def test_a_file_that_only_begins_like_one(tmp_path: Path) -> None:
         open_engine("auto", str(tmp_path / "a.gguf"), context=1024, threads=0)
 
 
+def test_a_vocabulary_that_would_end_the_process_is_refused(tmp_path: Path) -> None:
+    path = write_toy_model(tmp_path / "toy.gguf", [*CHATML, "<0x85>"])
+    with pytest.raises(ModelError, match=r"toy\.gguf is damaged: .* has '<0x85>' twice"):
+        open_engine("auto", str(path), context=1024, threads=0)
+
+
 def test_an_engine_that_does_not_fit(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="runs GGUF files"):
         open_engine("llamacpp", "some/folder", context=1024, threads=0)

@@ -212,6 +212,22 @@ def test_a_body_too_large_has_an_answer_on_a_real_connection(bot: RagBot, size: 
         assert httpx.get(f"{address}/healthz").status_code == 200
 
 
+@pytest.mark.parametrize("path", [CHAT, "/nowhere", "/healthz"])
+def test_behind_the_answer_to_a_body_without_an_end_nothing_is_read(bot: RagBot, path: str) -> None:
+    with running(site(bot, replace(FREE, body=1000))) as address:
+        place = urlsplit(address)
+        with socket.create_connection((str(place.hostname), place.port or 0)) as connection:
+            connection.settimeout(SOON)
+            connection.sendall(
+                f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                "Transfer-Encoding: chunked\r\n\r\n".encode()
+            )
+            with pytest.raises(ConnectionError):
+                for _ in range(2000):
+                    connection.sendall(b"ffff\r\n" + b"x" * 0xFFFF + b"\r\n")
+        assert httpx.get(f"{address}/healthz").status_code == 200
+
+
 @pytest.mark.parametrize("chunked", [False, True])
 def test_a_body_that_does_not_come_is_not_waited_for(bot: RagBot, chunked: bool) -> None:
     with running(site(bot, replace(FREE, seconds=0.05))) as address:
@@ -393,6 +409,22 @@ def test_what_the_page_does_not_need_is_not_there(
 def test_what_the_page_needs_is_there_without_a_key(visitor: TestClient, path: str) -> None:
     with visitor:
         assert visitor.get(path).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path", ["queue/join", "run/predict", "component_server", "cancel", "reset", "upload"]
+)
+def test_what_gradio_is_sent_too_much_of_is_refused_as_elsewhere(
+    bot: RagBot, page: ASGIApp, path: str
+) -> None:
+    app = site(bot, replace(FREE, page_body=1000, upload=1000), page=page)
+    of_what = "multipart/form-data; boundary=x" if path == "upload" else "application/json"
+    reply = TestClient(app, "http://localhost").post(
+        f"/gradio_api/{path}",
+        content=iter([b"--x\r\n" if path == "upload" else b'"', b"x" * 2000]),  # in chunks
+        headers={"content-type": of_what},
+    )
+    assert (reply.status_code, code(reply)) == (413, "request_too_large")
 
 
 def test_gradio_lets_no_other_origin_read(visitor: TestClient) -> None:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from ragbot.engines.http import HttpEngine
 from ragbot.engines.states import States
+from ragbot.engines.vocabulary import repeated_token
 from ragbot.errors import ModelError
 from ragbot.types import Message
 
@@ -207,7 +208,13 @@ def _check(path: Path) -> None:
     try:
         with path.open("rb") as file:
             magic = file.read(len(_GGUF_MAGIC))
+        repeated = repeated_token(path) if magic == _GGUF_MAGIC else None
     except OSError as error:
         raise ModelError(f"The model file {path} cannot be read: {error.strerror}.") from error
     if magic != _GGUF_MAGIC:
         raise ModelError(f"The model file {path} is not a GGUF file: name one with --llm.")
+    if repeated:
+        raise ModelError(
+            f"The model file {path} is damaged: its vocabulary has {repeated!r} twice; replace it "
+            "by a whole copy."
+        )

@@ -20,6 +20,7 @@ from ragbot.errors import RagbotError, StoreError
 from ragbot.text import sentences
 from ragbot.types import Chunk
 from ragbot.web.desk import Desk
+from ragbot.web.own.files import forget_old
 from ragbot.web.own.uploads import Uploads
 from ragbot.web.starts import Start, chosen, save_starts, saved_starts, starts_for
 
@@ -29,15 +30,18 @@ _VISITOR = ""  # no visitor's name: it has its turns as any of them
 _PASSAGES, _TRIES = 8, 2  # that give a question or more; passages tried for one that does
 _LONGEST = 1800.0  # seconds for the questions of a passage, visitors' in between not taken off
 _SWEEP_SECONDS = 60.0
+_SENT_SECONDS = 1800.0  # that what was sent waits to be fetched
 _POLL_SECONDS = 0.2
 _HINT = 200  # characters of a question to warm up with
 
 
 class Chores:
-    """The server's own work over a bot whose index is in `folder`."""
+    """The server's own work over a bot whose index is in `folder`; what visitors send lies in
+    `incoming` until it is fetched."""
 
-    def __init__(self, bot: RagBot, desk: Desk, uploads: Uploads, folder: Path):
+    def __init__(self, bot: RagBot, desk: Desk, uploads: Uploads, folder: Path, incoming: Path):
         self._bot, self._desk, self._uploads, self._folder = bot, desk, uploads, folder
+        self._incoming = incoming
         kept = saved_starts(folder, bot.retriever.index)
         self._made = kept is not None
         self._starts = kept or ()
@@ -114,6 +118,8 @@ class Chores:
         while True:
             await asyncio.sleep(_SWEEP_SECONDS)
             try:
+                # Of what is broken off, or too large, Gradio leaves what has come.
+                await asyncio.to_thread(forget_old, self._incoming, _SENT_SECONDS)
                 await asyncio.to_thread(self._uploads.sweep)
-            except StoreError as error:  # next time, then
+            except (OSError, StoreError) as error:  # next time, then
                 _log.warning("%s", error)

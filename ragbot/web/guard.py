@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -29,6 +29,7 @@ _ASKING = frozenset({"/v1/chat/completions", "/v1/search"})
 _HEALTH = "/healthz"
 _UPLOAD = "/gradio_api/upload"
 _MINUTE, _TINY = 60.0, 1e-6  # seconds
+_CLOSE = {"Connection": "close"}
 _CLIENTS = 10_000  # above which those who are silent are looked for
 
 
@@ -46,6 +47,16 @@ class Rules:
     page_body: int = 8_000_000  # of one of the page's, which may hold a long talk
     upload: int = 60_000_000
     seconds: float = 30.0  # for a body to come in; an upload may take ten times as long
+
+    def most(self, path: str) -> int:
+        """How many bytes a body may have there."""
+        if path == _UPLOAD:
+            return self.upload
+        return self.page_body if path.startswith("/gradio_api/") else self.body
+
+    def patience(self, path: str) -> float:
+        """How many seconds a body may be in coming."""
+        return self.seconds * (10 if path == _UPLOAD else 1)
 
 
 class Rates:
@@ -83,11 +94,13 @@ class Guard:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
         elif scope["type"] == "http":
+            exchange = _Exchange(scope, receive, send, self._rules)
             refusal = self._refusal(scope, Headers(scope=scope))
-            if refusal is not None:
-                await refusal(scope, receive, send)
-            else:
-                await self._app(scope, self._limited(scope, receive), send)
+            try:
+                await (refusal or self._app)(scope, exchange.receive, exchange.send)
+            except Exception:
+                if not exchange.over:  # else it is only that the body did not come
+                    raise
 
     def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
         path, rules = scope["path"], self._rules
@@ -101,8 +114,8 @@ class Guard:
             said = "The API key is missing or wrong: send it as `Authorization: Bearer KEY`."
             asked = {"WWW-Authenticate": "Bearer"}
             return respond(401, failure(401, said, "invalid_api_key"), asked)
-        if int(headers.get("content-length", "0")) > self._most(path):
-            return _too_large(self._most(path))
+        if int(headers.get("content-length", "0")) > rules.most(path):
+            return _too_large(rules.most(path))
         if rules.rate and scope["method"] == "POST" and path in _ASKING:
             return self._too_often(scope)
         return None
@@ -130,40 +143,63 @@ class Guard:
         said = f"More than {self._rules.rate} requests a minute: go on in {wait} seconds."
         return respond(429, failure(429, said, "rate_limit_exceeded"), {"Retry-After": str(wait)})
 
-    def _most(self, path: str) -> int:
-        if path == _UPLOAD:
-            return self._rules.upload
-        return self._rules.page_body if path.startswith("/gradio_api/") else self._rules.body
 
-    def _limited(self, scope: Scope, receive: Receive) -> Receive:
-        """A `receive` that raises when the body is too large, or too long in coming."""
-        left, most = self._most(scope["path"]), self._most(scope["path"])
-        seconds = self._rules.seconds * (10 if scope["path"] == _UPLOAD else 1)
-        end, complete = time.monotonic() + seconds, False
+class _Exchange:
+    """A request's body as it comes in, and the answer to it.
 
-        async def limited() -> Message:
-            nonlocal left, complete
-            if complete:
-                return await receive()  # what comes now is that the client hangs up
-            try:
-                message = await asyncio.wait_for(receive(), max(0.0, end - time.monotonic()))
-            except asyncio.TimeoutError:  # another than TimeoutError on 3.10
-                raise HTTPException(408, "The request took too long to come in.") from None
-            left -= len(message.get("body", b""))
-            complete = not message.get("more_body", False)
-            if left < 0:
-                raise HTTPException(413, _large(most))
-            return message
+    A body that is too large or too long in coming is answered here, whatever the app makes of its
+    end. Behind an answer to one that nobody says the length of, the connection is closed: the rest
+    would be read for as long as it comes.
+    """
 
-        return limited
+    def __init__(self, scope: Scope, receive: Receive, send: Send, rules: Rules):
+        self._scope, self._receive, self._send = scope, receive, send
+        self._left = self._most = rules.most(scope["path"])
+        self._end = time.monotonic() + rules.patience(scope["path"])
+        self._endless = "transfer-encoding" in Headers(scope=scope)
+        self._complete = self._begun = False
+        self.over = False  # answered here, or nobody waits for an answer
 
+    async def receive(self) -> Message:
+        """The next part of the body. Raises HTTPException when it is given up."""
+        if self._complete:
+            return await self._receive()  # what comes now is that the client hangs up
+        try:
+            left = max(0.0, self._end - time.monotonic())
+            message = await asyncio.wait_for(self._receive(), left)
+        except asyncio.TimeoutError:  # another than TimeoutError on 3.10
+            raise await self._refused(_too_slow()) from None
+        self.over = self.over or message["type"] == "http.disconnect"
+        self._left -= len(message.get("body", b""))
+        if self._left < 0:
+            raise await self._refused(_too_large(self._most))
+        self._complete = not message.get("more_body", False)
+        return message
 
-def _large(most: int) -> str:
-    return f"The request has more than {most:,} bytes: send less at once."
+    async def send(self, message: Message) -> None:
+        """Send a part of the answer, if there is not another one by now."""
+        if self.over:
+            return
+        self._begun = True
+        if message["type"] == "http.response.start" and self._endless and not self._complete:
+            MutableHeaders(scope=message).update(_CLOSE)
+        await self._send(message)
+
+    async def _refused(self, refusal: Response) -> HTTPException:
+        if not self._begun:
+            await refusal(self._scope, self._receive, self.send)
+        self.over = True
+        return HTTPException(refusal.status_code)
 
 
 def _too_large(most: int) -> Response:
-    return respond(413, failure(413, _large(most), "request_too_large"), {"Connection": "close"})
+    said = f"The request has more than {most:,} bytes: send less at once."
+    return respond(413, failure(413, said, "request_too_large"), _CLOSE)
+
+
+def _too_slow() -> Response:
+    said = "The request took too long to come in."
+    return respond(408, failure(408, said, "request_timeout"), _CLOSE)
 
 
 def _hostname(host: str) -> str:

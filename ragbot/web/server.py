@@ -83,12 +83,12 @@ def serve(
 @contextmanager
 def _site(bot: RagBot, config: Config, book: Book, rules: Rules) -> Iterator[ASGIApp]:
     """The site over a bot; visitors' files go with it."""
-    with _incoming(config.cache):
+    with _incoming(config.cache) as incoming:
         folder = index_store(config, bot.retriever.encoder).folder
         feedback = Feedback(config.database or folder / FEEDBACK)
         desk = WatchedDesk(bot, book, Bounds(at_once=questions_at_once(config)))
         with closing(_uploads(bot, config)) as uploads:
-            chores = Chores(bot, desk, uploads, folder)
+            chores = Chores(bot, desk, uploads, folder, incoming)
             blocks = build_page(desk, bot, uploads, feedback, chores.starts)
             page = mount_page(page_host(chores.life), blocks, uploads.limits)
             yield build_site(bot, desk, book, rules, page)
@@ -100,13 +100,13 @@ def _uploads(bot: RagBot, config: Config) -> Uploads:
 
 
 @contextmanager
-def _incoming(cache: Path) -> Iterator[None]:
+def _incoming(cache: Path) -> Iterator[Path]:
     """Gradio kept to this machine, and to a folder that goes with the process."""
     folder, claim = claimed(cache / "incoming")
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["GRADIO_TEMP_DIR"] = str(folder)
     try:
-        yield
+        yield folder
     finally:
         vacate(folder, claim)
 

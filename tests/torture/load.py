@@ -125,15 +125,19 @@ class Came:
 
 
 @contextmanager
-def served(engine: str, folder: Path) -> Iterator[tuple[str, int, Path]]:
-    """The address of a server, the number of its process, and its log."""
+def served(engine: str, folder: Path, *more: str | Path) -> Iterator[tuple[str, int, Path]]:
+    """The address of a server, the number of its process, and its log. With `more` flags it has a
+    cache of its own in `folder`."""
     log = folder / "log"
     if engine == "clerk":
         command, env = [sys.executable, "-c", CLERK, str(folder), str(ARTICLE)], environment(folder)
     else:
         models = () if engine == "packaged" else ("--llm", engine)
         flags = ("--port", "0", "--rate", "0", "--index", folder / "index", "--corpus", ARTICLE)
-        command, env = ragbot("serve", *flags, *models), environment()
+        command, env = (
+            ragbot("serve", *flags, *models, *more),
+            environment(folder if more else None),
+        )
     with log.open("wb") as errors:
         process = subprocess.Popen(
             command, env=env, cwd=folder, stdout=subprocess.PIPE, stderr=errors, text=True

@@ -3,7 +3,6 @@ and refused in one sentence or made anew."""
 
 from __future__ import annotations
 
-import hashlib
 import marshal
 import os
 import random
@@ -23,8 +22,6 @@ from ragbot.packaged import Packaged, assemble
 from ragbot.words import _jieba, words
 from ragbot.workspace import current_index, renewed_index
 from tests.fakes import FakeEncoder
-from tests.test_encoder import tiny_pack
-from tests.test_packaged import install
 from tests.torture.test_killed import NEW, content, lay
 from tests.torture.tools import dice, environment, ragbot, rounds, run
 from tests.toy import write_toy_model
@@ -142,26 +139,6 @@ def test_the_command_refuses_a_damaged_index_and_mends_it(tmp_path: Path, tiny: 
 # --- packaged models -------------------------------------------------------------------------
 
 
-@pytest.fixture
-def packaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Packaged:
-    """A small encoder in a package that is really installed, in a folder of ours."""
-    data = tiny_pack()
-    install(tmp_path / "site", "tinypack", data)
-    monkeypatch.syspath_prepend(str(tmp_path / "site"))
-    return Packaged(
-        name="tinypack",
-        kind="encoder",
-        upstream="test",
-        licence="MIT",
-        extra="models",
-        version="1.0",
-        distributions=("tinypack",),
-        files=("tinypack/data.bin",),
-        sha256=hashlib.sha256(data).hexdigest(),
-        room=1,
-    )
-
-
 @rounds(short=1, long=10)
 def test_an_assembled_model_with_any_file_damaged_is_made_anew(
     tmp_path: Path, packaged: Packaged, rounds: int
@@ -252,7 +229,7 @@ def test_a_generator_that_is_damaged_is_refused_or_loads(tmp_path: Path, rounds:
         else:
             held[chance.randrange(min(len(held), 4096))] ^= 1 << chance.randrange(8)
         (tmp_path / "bad.gguf").write_bytes(held)
-        ended = run([sys.executable, "-c", LOAD, str(tmp_path / "bad.gguf")], within=60)
+        ended = run([sys.executable, "-c", LOAD, str(tmp_path / "bad.gguf")])
         if ended.code == -signal.SIGABRT:
             counts["ended by llama.cpp"] += 1
             continue

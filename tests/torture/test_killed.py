@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+from collections import Counter
+from collections.abc import Set
 from itertools import pairwise
 from pathlib import Path
 
@@ -21,14 +17,14 @@ import pytest
 
 from ragbot.config import load_config
 from ragbot.encoder import Encoder, open_encoder
-from ragbot.evaluation.rated import TABLE
-from ragbot.faiss_index import open_index
+from ragbot.errors import StoreError
+from ragbot.faiss_index import JOURNAL, open_index
 from ragbot.index import Index
 from ragbot.models import fingerprint
-from ragbot.packaged import PACKAGED
-from ragbot.store import sha256
+from ragbot.vectors import Vectors, key
 from ragbot.workspace import renewed_index
-from tests.torture.tools import ENCODER, ROOT, dice, environment, kill_after, ragbot, rounds, run
+from tests.fakes import FakeEncoder
+from tests.torture.tools import ENCODER, Moments, dice, environment, kill_after, ragbot, rounds, run
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no such signal")
 
@@ -78,7 +74,7 @@ def content(index: Index, encoder: Encoder) -> Content:
 
 
 KNOWN = {"manifest.json", "source.json", "writer.lock"}
-JOURNALS = {"encoding.part"}  # what a killed run had encoded, for the next one
+JOURNALS = {JOURNAL}  # what a killed run had encoded, for the next one
 
 
 def litter(folder: Path) -> list[str]:
@@ -178,8 +174,8 @@ def _killer(target: Path, corpus: Path, encoder: Path) -> subprocess.Popen[str]:
     )
 
 
-def _told(killer: subprocess.Popen[str], event: int) -> str:
-    """Index, killed at that event; how many events there were, or that it was killed."""
+def _told(killer: subprocess.Popen[str], event: object) -> str:
+    """Index, killed at that event or moment; what is told of it."""
     assert killer.stdin and killer.stdout
     killer.stdin.write(f"{event}\n")
     killer.stdin.flush()
@@ -232,126 +228,108 @@ def _opened(name: str, tiny: Path) -> Encoder:
     return open_encoder(folder, name=name, fingerprint=fingerprint(folder), threads=1)
 
 
-# --- models ----------------------------------------------------------------------------------
+# --- the very first time ---------------------------------------------------------------------
 
-ASSEMBLE = """
-import sys
+AT_MOMENTS = """
+import os, signal, sys, time
 from pathlib import Path
-from ragbot.packaged import PACKAGED, assemble
-print(assemble(PACKAGED[sys.argv[1]], Path(sys.argv[2])))
-"""
+import bm25s, faiss, filelock, numpy  # before the forks, so that each of them is at work at once
+import ragbot.vectors
+from ragbot.config import load_config
+from ragbot.words import words
+from ragbot.workspace import renewed_index
+from tests.fakes import FakeEncoder
 
+words("字")
+ragbot.vectors._SLAB = 1  # each text is kept as soon as it is encoded
 
-@pytest.fixture
-def roomy(tmp_path: Path) -> Iterator[Path]:
-    """A folder in memory where there is one: it is the moments that count, not the disk."""
-    memory = Path("/dev/shm")
-    if not (memory.is_dir() and shutil.disk_usage(memory).free > 3 << 30):
-        yield tmp_path
-        return
-    with tempfile.TemporaryDirectory(dir=memory) as folder:
-        yield Path(folder)
+def index(target):
+    code = 1
+    try:
+        renewed_index(load_config(dict(index=Path(target))), Path(sys.argv[1]), FakeEncoder())
+        code = 0
+    finally:
+        os._exit(code)
 
-
-@pytest.mark.torture
-@pytest.mark.parametrize("model", ["e5-small", "qwen2.5-coder-0.5b"])
-def test_the_assembly_of_a_model_killed_at_random_moments(roomy: Path, model: str) -> None:
-    """The real packages; the next run that is left alone has the right bytes, and no others."""
-    command = [sys.executable, "-c", ASSEMBLE, model, str(roomy)]
-    target = PACKAGED[model].target(roomy)
-    fresh = run(command, environment(), within=600)
-    if "is not installed" in fresh.err:
-        pytest.skip("the packages of this model are not installed")
-    right = _checksums(target)
-    if target.is_file():
-        assert right == {"": PACKAGED[model].sha256}
-    usual = _names(target.parent)
-    chance = dice(model)
-    number = int(os.environ.get("TORTURE_ROUNDS", "10"))
-    for _ in range(number):
-        _forget(target, chance.random() < 0.5)
-        for _ in range(chance.randint(1, 3)):
-            kill_after(command, chance.uniform(0, fresh.seconds), environment())
-            assert len(_names(target.parent)) <= len(usual) + 3
-        assert run(command, environment(), within=600).code == 0
-        assert _checksums(target) == right
-        for path in target.parent.glob("*.tmp"):
-            os.utime(path, (0, 0))
-        assert _names(target.parent) <= usual | {p.name for p in target.parent.glob("*.tmp")}
-
-
-def _forget(target: Path, stamp_only: bool) -> None:
-    stamp = target.with_name(f"{target.name}.ragbot.json")
-    stamp.unlink()
-    if not stamp_only:
-        victim = target if target.is_file() else target / "model.safetensors"
-        victim.unlink()
-
-
-def _checksums(target: Path) -> dict[str, str]:
-    if target.is_file():
-        return {"": sha256(target)}
-    return {
-        path.relative_to(target).as_posix(): sha256(path)
-        for path in target.rglob("*")
-        if path.is_file()
-    }
-
-
-def _names(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()}
-
-
-# --- ratings ---------------------------------------------------------------------------------
-
-RATE = """
-import itertools, sys
-from pathlib import Path
-from ragbot.web.feedback import Feedback, Rated
-from tests.test_feedback import ANSWER
-kept = Feedback(Path(sys.argv[1]))
-print("ready", flush=True)
-for number in itertools.count():
-    kept.record(Rated(f"{sys.argv[2]}-{number}", ANSWER, "up", f"remark {number}"))
-    print(number, flush=True)
-"""
-
-
-@rounds(short=3, long=100)
-def test_a_rating_that_was_acknowledged_outlives_its_writer(tmp_path: Path, rounds: int) -> None:
-    path, chance = tmp_path / "feedback.sqlite", dice("ratings")
-    acknowledged: list[str] = []
-    for number in range(rounds):
-        acknowledged += _rate_and_die(path, f"w{number}", chance.randint(0, 3), chance.random())
-        with closing(sqlite3.connect(path)) as file:
-            assert file.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-            rows = file.execute(f"SELECT id, remark FROM {TABLE}").fetchall()
-        there = dict(rows)
-        assert set(acknowledged) <= set(there)
-        # At most one more a writer: kept, and killed before it could say so.
-        assert len(there) <= len(acknowledged) + number + 1
-        assert all(remark == f"remark {id.split('-')[1]}" for id, remark in rows)
-    print(f"{len(acknowledged)} acknowledged ratings of {rounds} killed writers are all there")
-    assert acknowledged
-    assert {p.name for p in tmp_path.iterdir()} - {"cache"} <= {
-        path.name,
-        f"{path.name}-journal",
-    }
-
-
-def _rate_and_die(path: Path, name: str, least: int, share: float) -> Sequence[str]:
-    """Killed somewhere in the rating after so many; the ratings that it said it had kept."""
-    writer = subprocess.Popen(
-        [sys.executable, "-c", RATE, str(path), name],
-        env=environment(path.parent / "cache"),
-        stdout=subprocess.PIPE,
-        cwd=ROOT,
-    )
-    assert writer.stdout and writer.stdout.readline() == b"ready\n"
+for line in sys.stdin:
+    target, seconds = line.split()
     begun = time.monotonic()
-    said = [writer.stdout.readline().strip() for _ in range(least)]
-    each = (time.monotonic() - begun) / least if least else 0.01
-    time.sleep(share * each)
-    writer.send_signal(signal.SIGKILL)
-    said += writer.communicate()[0].split(b"\n")[:-1]  # a last line may be half of one
-    return [f"{name}-{json.loads(number)}" for number in said]
+    child = os.fork()
+    if not child:
+        index(target)
+    if float(seconds):
+        time.sleep(float(seconds))
+        os.kill(child, signal.SIGKILL)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    print(code, time.monotonic() - begun, flush=True)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+@rounds(short=8, long=200)
+def test_a_first_index_killed_at_random_moments(tmp_path: Path, rounds: int) -> None:
+    """There is none, which is said, or a whole one; what was encoded is not encoded again."""
+    text = "\n".join(f"第{n}段說的是{n * n}。" for n in range(300))
+    corpus, encoder = lay(tmp_path / "corpus", {"a.txt": text}), FakeEncoder()
+    config = load_config(dict(index=tmp_path / "index"))
+    wanted = content(renewed_index(config, corpus, encoder)[0], encoder)
+    texts, killed, states = set(encoder.encoded), 0, Counter[str]()
+    with _in_forks(corpus) as forks:
+        usual = float(_told(forks, f"{tmp_path / 'usual'} 0").split()[1])
+        moments = Moments(dice("first"), usual)
+        while killed < rounds:
+            target = tmp_path / "first"
+            code = _told(forks, f"{target} {moments.next() + 0.001}").split()[0]
+            assert code in ("0", f"-{signal.SIGKILL:d}")
+            killed += moments.came(code != "0")
+            there = _is_whole(target, wanted)
+            before = texts if there else _journalled(target, texts)
+            _finish(target, corpus, texts - before, wanted)
+            if code != "0":
+                states["whole" if there else "begun" if before else "not begun"] += 1
+            shutil.rmtree(target)
+    print(f"{killed} first indexings killed at work: {dict(states)}")
+    assert states["begun"] or rounds < 100
+
+
+def _in_forks(corpus: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", AT_MOMENTS, str(corpus)],
+        env=environment(corpus.parent / "cache"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def _is_whole(target: Path, wanted: Content) -> bool:
+    """Whether there is an index; fails when it is another one than is wanted."""
+    encoder = FakeEncoder()
+    try:
+        assert content(open_index(target, encoder.fingerprint), encoder) == wanted
+        return True
+    except StoreError as error:
+        assert str(error) == f"There is no index in {target}: build it with `ragbot index`."
+        return False
+
+
+def _journalled(target: Path, texts: Set[str]) -> set[str]:
+    """Which of the texts a killed run had encoded."""
+    journal = target.with_suffix(".copy")  # opened, it is cut where it is damaged
+    journal.unlink(missing_ok=True)
+    if (target / JOURNAL).exists():
+        shutil.copy(target / JOURNAL, journal)
+    held = Vectors(journal, FakeEncoder().fingerprint, FakeEncoder().dimension)
+    return {text for text in texts if key(text) in held}
+
+
+def _finish(target: Path, corpus: Path, lacking: Set[str], wanted: Content) -> None:
+    """Index once more: nothing is encoded but what lacks, and nothing of the killed run is left."""
+    encoder = FakeEncoder()
+    if target.exists():
+        litter(target)  # it is a while later
+    index, _ = renewed_index(load_config(dict(index=target)), corpus, encoder)
+    assert sorted(encoder.encoded) == sorted(lacking)
+    assert content(index, encoder) == wanted
+    assert litter(target) == [] and not (target / JOURNAL).exists()
+    assert len(list(target.glob("generation-*"))) == 1

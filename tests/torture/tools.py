@@ -38,6 +38,23 @@ def dice(name: str) -> random.Random:
     return random.Random(f"{SEED} {name}")
 
 
+class Moments:
+    """Random moments in the course of something that takes about so many seconds. Where a kill comes
+    too late they are drawn earlier from then on: a busy machine is not as slow all the time."""
+
+    def __init__(self, chance: random.Random, seconds: float):
+        self._chance, self._seconds = chance, seconds
+
+    def next(self) -> float:
+        """Seconds after the beginning."""
+        return self._chance.uniform(0.0, self._seconds)
+
+    def came(self, in_time: bool) -> bool:
+        """Note of the last kill whether it came in time, and say so."""
+        self._seconds *= 1.02 if in_time else 0.9
+        return in_time
+
+
 @dataclass(frozen=True)
 class Ended:
     """How a process ended; `megabytes` is the most memory that it held at once."""

@@ -27,8 +27,6 @@ _CODES = {
     400: "bad_request",
     404: "not_found",
     405: "method_not_allowed",
-    408: "request_timeout",
-    413: "request_too_large",
 }
 
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 import os
 import re
 import stat
+import time
 import unicodedata
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -157,3 +159,12 @@ def _copy(descriptor: int, target: Path, name: str, limits: Limits) -> None:
 
 def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
+
+
+def forget_old(folder: Path, seconds: float) -> None:
+    """Delete the files below a folder that were written longer ago than that. Raises OSError."""
+    oldest = time.time() - seconds
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):  # fetched meanwhile
+            if path.is_file() and path.stat().st_mtime < oldest:
+                path.unlink()

@@ -35,7 +35,6 @@ _CLIENT = Path(__file__).with_name("client")
 _STYLES = ("page.css", "talk.css", "panels.css")
 _SCRIPTS = "basics store chat composer reader list documents choice page".split()
 _TABS = 500  # that may be waiting at once, as far as Gradio goes; the desk has its own bounds
-_KEPT_SECONDS = 1800  # of files that were sent, and for which nobody came back
 
 
 def build_page(
@@ -54,9 +53,7 @@ def build_page(
     visitors = Visitors(left)
     asking = Asking(desk, bot, uploads, starts, visitors)
     service = Service(bot, uploads, feedback, starts, Path(get_upload_folder()))
-    page: gr.Blocks = gr.Blocks(
-        title="ragbot", analytics_enabled=False, delete_cache=(_KEPT_SECONDS, _KEPT_SECONDS)
-    )
+    page: gr.Blocks = gr.Blocks(title="ragbot", analytics_enabled=False)
     with page:
         view = gr.HTML(
             html_template=_read("page.html"),
