@@ -35,7 +35,7 @@ from tests.torture.tools import ROOT, SEED, environment, open_files, ragbot, sta
 
 _WARM_SECONDS = 300.0
 REFUSALS = {429, 503, 504}
-PATIENCE = 420.0  # seconds: longer than a question may wait and be worked on
+PATIENCE = 600.0  # seconds: longer than a question may wait (300) and be worked on (180)
 CLERK = """
 import sys
 from pathlib import Path
