@@ -162,18 +162,17 @@ def _said(reading: Reading, look: Look, citer: Citer) -> _Said:
     if made_up:
         return _Said(claims)
     proof = [piece for _, pieces in claims for piece in pieces]
-    standing = _standing(citer, quoted)
-    # The best sentence was copied, and could answer, but the answer is of another one.
-    strayed = bool(standing) and not behind and not any(piece in quoted for piece in proof)
-    if proof and look.behind(proof) <= _TRUSTED and not strayed:
-        return _Said(claims)
+    if proof and look.behind(proof) <= _TRUSTED:
+        # The best sentence was copied, but the answer is of another one.
+        strayed = not behind and not any(piece in quoted for piece in proof)
+        if not (strayed and _standing(citer, quoted)):
+            return _Said(claims)
     if behind > _TRUSTED:
         quoted = look.best(citer.evidence)
-        standing = _standing(citer, quoted)
     elif not claims and not all(echoes(one, citer.question) for one in written):
         return _Said(verbatim=quoted)
     # From another sentence than it should be, or the question once more: it speaks for itself.
-    return _Said(standing, quoted)
+    return _Said(_standing(citer, quoted), quoted)
 
 
 def _standing(citer: Citer, pieces: Sequence[Evidence]) -> list[tuple[str, Sequence[Evidence]]]:

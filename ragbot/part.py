@@ -5,11 +5,12 @@ Which chunks are theirs is found out once; how a search is kept to them is the e
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 from ragbot.index import Candidate, Index, languages_of
+from ragbot.records import Named
 from ragbot.types import Chunk, Document, Language
 
 if TYPE_CHECKING:
@@ -85,23 +86,16 @@ class Part:
         return self if whole is self._whole else whole.within(self.names)
 
 
-class _Some(Mapping[str, Document]):
+class _Some(Named):
     """Some of the documents, in the order of all."""
 
     def __init__(self, documents: Mapping[str, Document], names: frozenset[str]):
         self._documents = documents
-        self._names = {name: None for name in documents if name in names}
+        self._chosen = {name: None for name in documents if name in names}
 
-    def __len__(self) -> int:
-        return len(self._names)
+    @property
+    def _names(self) -> Mapping[str, object]:
+        return self._chosen
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._names
-
-    def __getitem__(self, name: str) -> Document:
-        if name not in self._names:
-            raise KeyError(name)
+    def _document(self, name: str) -> Document:
         return self._documents[name]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import mmap
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import asdict
@@ -50,8 +51,33 @@ class Chunks(Sequence[Chunk]):
         return Chunk(**record | {"headings": tuple(record["headings"])})
 
 
-class Documents(Mapping[str, Document]):
-    """The documents of `write_documents`, by their names."""
+class Named(Mapping[str, Document]):
+    """Documents by their names, each of which is read when it is asked for."""
+
+    @property
+    @abstractmethod
+    def _names(self) -> Mapping[str, object]: ...
+
+    @abstractmethod
+    def _document(self, name: str) -> Document: ...
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __getitem__(self, name: str) -> Document:
+        if name not in self._names:
+            raise KeyError(name)
+        return self._document(name)
+
+
+class Documents(Named):
+    """The documents of `write_documents`."""
 
     def __init__(self, folder: Path):
         names = json.loads((folder / "names.json").read_text(encoding="utf-8"))
@@ -59,19 +85,14 @@ class Documents(Mapping[str, Document]):
         if len(names) != len(self._lines):
             raise ValueError("documents are missing or added")
         self._numbers = {name: number for number, name in enumerate(names)}
-        self._document = lru_cache(_KEPT)(self._read)
+        self._kept = lru_cache(_KEPT)(self._read)
 
-    def __len__(self) -> int:
-        return len(self._numbers)
+    @property
+    def _names(self) -> Mapping[str, object]:
+        return self._numbers
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._numbers)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._numbers
-
-    def __getitem__(self, name: str) -> Document:
-        return self._document(self._numbers[name])
+    def _document(self, name: str) -> Document:
+        return self._kept(self._numbers[name])
 
     def _read(self, number: int) -> Document:
         return document_from(self._lines.record(number))

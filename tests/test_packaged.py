@@ -6,8 +6,10 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -27,26 +29,33 @@ def install(site: Path, name: str, data: bytes) -> None:
     (info / "RECORD").write_text(f"{name}/data.bin,,\n")
 
 
-@pytest.fixture
-def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Packaged:
-    """A generator in three parts, in packages that are really installed, in a folder of ours."""
-    site = tmp_path / "site"
-    for number, part in enumerate(PARTS, start=1):
-        install(site, f"part{number}", part)
-    monkeypatch.syspath_prepend(str(site))
-    whole = b"".join(PARTS)
+def packed(
+    site: Path, name: str, kind: Literal["encoder", "generator"], parts: Mapping[str, bytes]
+) -> Packaged:
+    """A model whose parts lie in packages of those names, which are installed in `site`."""
+    for package, part in parts.items():
+        install(site, package, part)
+    whole = b"".join(parts.values())
     return Packaged(
-        name="tiny",
-        kind="generator",
+        name=name,
+        kind=kind,
         upstream="test",
         licence="MIT",
         extra="models",
         version="1.0",
-        distributions=("part1", "part2", "part3"),
-        files=("part1/data.bin", "part2/data.bin", "part3/data.bin"),
+        distributions=tuple(parts),
+        files=tuple(f"{package}/data.bin" for package in parts),
         sha256=hashlib.sha256(whole).hexdigest(),
         room=len(whole),
     )
+
+
+@pytest.fixture
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Packaged:
+    """A generator in three parts, in packages that are really installed, in a folder of ours."""
+    parts = {f"part{number}": part for number, part in enumerate(PARTS, start=1)}
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    return packed(tmp_path / "site", "tiny", "generator", parts)
 
 
 def site_of(tmp_path: Path) -> Path:

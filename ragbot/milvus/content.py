@@ -10,7 +10,7 @@ from typing import Any, overload
 from ragbot.milvus.client import damaged
 from ragbot.milvus.generation import DOCUMENT, NAMES, Generation
 from ragbot.milvus.rows import CHUNK_FIELDS, chunk_of
-from ragbot.records import document_from
+from ragbot.records import Named, document_from
 from ragbot.types import Chunk, Document
 
 _PAGE = 500
@@ -59,30 +59,19 @@ class StoredChunks(Sequence[Chunk]):
         return tuple(map(chunk_of, pages(self._generation, numbers, CHUNK_FIELDS)))
 
 
-class StoredDocuments(Mapping[str, Document]):
-    """The documents of a generation, by their names."""
+class StoredDocuments(Named):
+    """The documents of a generation."""
 
     def __init__(self, generation: Generation):
         self._generation = generation
-        self._document = lru_cache(_KEPT)(self._read)
+        self._kept = lru_cache(_KEPT)(self._read)
 
     @cached_property
     def _names(self) -> Mapping[str, None]:
         return dict.fromkeys(json.loads(self._generation.text(NAMES)))
 
-    def __len__(self) -> int:
-        return len(self._names)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._names
-
-    def __getitem__(self, name: str) -> Document:
-        if name not in self._names:
-            raise KeyError(name)
-        return self._document(name)
+    def _document(self, name: str) -> Document:
+        return self._kept(name)
 
     def _read(self, name: str) -> Document:
         try:

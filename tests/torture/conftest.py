@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import pytest
 
 from ragbot.packaged import Packaged
 from tests.test_encoder import tiny_encoder, tiny_pack
-from tests.test_packaged import install
+from tests.test_packaged import packed
 
 
 @pytest.fixture(scope="session")
@@ -27,18 +26,5 @@ def site_packages(tmp_path: Path) -> Path:
 @pytest.fixture
 def packaged(site_packages: Path, monkeypatch: pytest.MonkeyPatch) -> Packaged:
     """A small encoder in a package that is really installed, in a folder of ours."""
-    data = tiny_pack()
-    install(site_packages, "tinypack", data)
     monkeypatch.syspath_prepend(str(site_packages))
-    return Packaged(
-        name="tinypack",
-        kind="encoder",
-        upstream="test",
-        licence="MIT",
-        extra="models",
-        version="1.0",
-        distributions=("tinypack",),
-        files=("tinypack/data.bin",),
-        sha256=hashlib.sha256(data).hexdigest(),
-        room=1,
-    )
+    return packed(site_packages, "tinypack", "encoder", {"tinypack": tiny_pack()})
