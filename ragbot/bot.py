@@ -10,7 +10,10 @@ import threading
 import time
 from collections.abc import Callable, Collection, Sequence
 from collections.abc import Generator as Iteration
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from ragbot import phrases
 from ragbot.config import Config, load_config
@@ -36,6 +39,8 @@ from ragbot.workspace import (
     require_corpus,
     silent,
 )
+
+T = TypeVar("T")
 
 _NEAR = UNRELATED + 0.05  # the score from which on a passage has to do with a question
 
@@ -66,10 +71,12 @@ class RagBot:
         *,
         config: Config | None = None,
         report: Report = silent,
+        eager: bool = False,
     ) -> RagBot:
         """A bot over a file or a folder, whose index is built if need be and kept in the cache.
 
-        Without `corpus`, over the configured one. Raises ConfigError, CorpusError, StoreError,
+        Without `corpus`, over the configured one. `eager`, for who is going to ask, begins to load
+        the generator at once, beside the rest. Raises ConfigError, CorpusError, StoreError,
         ModelError.
         """
         config = config or load_config()
@@ -77,10 +84,13 @@ class RagBot:
             config = config.model_copy(update={"corpus": Path(corpus)})
         require_corpus(config)
         reranker = default_reranker(config)  # first: what is wrong with it shows at once
+        engine: Callable[[], Engine] = partial(default_engine, config, report)
+        if eager:
+            engine = _begun(engine)
         encoder = default_encoder(config, report)
         return cls(
             Retriever(current_index(config, encoder, report), encoder, rerank=reranker),
-            lambda: default_engine(config, report),
+            engine,
             top_k=config.top_k,
             max_tokens=config.max_tokens,
         )
@@ -96,13 +106,13 @@ class RagBot:
     def queries(self, question: str, *, history: Sequence[Message] = ()) -> tuple[str, ...]:
         """What is searched for: the question so that it stands alone and, where the documents
         speak the other language, too, its translation. Raises ConfigError, ModelError."""
-        generator = Generator(self.engine, self._max_tokens, None)
+        generator = self._generator()
         languages = self._renewed().index.languages
         return _queries(checked(question), tuple(history), generator, languages)
 
     def translated(self, text: str, language: Language) -> str:
         """A quotation in a reader's language; empty when it is in it already. Raises ModelError."""
-        return Generator(self.engine, self._max_tokens, None).translated(text, language)
+        return self._generator().translated(text, language)
 
     def search(self, question: str, *, top_k: int | None = None) -> list[Hit]:
         """The passages that bear on a question, best first. Raises ConfigError for a bad one."""
@@ -155,8 +165,7 @@ class RagBot:
                 question, _language(question, history, self.search(question, top_k=1))
             )
         else:  # a span must not be open while somebody else reads what is yielded
-            generator = Generator(self.engine, self._max_tokens, cancel)
-            answer = self._answered(question, history, generator, watch)
+            answer = self._answered(question, history, self._generator(cancel), watch)
         yield answer.text
         return answer
 
@@ -177,9 +186,11 @@ class RagBot:
         retrieval_ms = clock.ms()
         inquiry = Inquiry(queries, language, hits, retriever, generator, watch)
         ranked = retriever.ranked(queries, hits)
-        look = look_at(hits, ranked, language)
+        look, nearest = look_at(hits, ranked, language), _nearest(ranked, hits)
+        if look:
+            watch(Step("reading", tuple(look.passages), nearest))
         best = inquiry.read(look) if look else Found()
-        related = () if best.text else _related(ranked, hits)
+        related = (nearest,) if nearest and not best.text else ()
         text = best.text or phrases.ABSTENTION[language]
         text += inquiry.disagreement(best)
         text += "".join(phrases.RELATED[language].format(one.marker) for one in related)
@@ -200,6 +211,9 @@ class RagBot:
         _note(answer)
         return answer
 
+    def _generator(self, cancel: threading.Event | None = None) -> Generator:
+        return Generator(lambda: self.engine, self._max_tokens, cancel)
+
     def _renewed(self) -> Retriever:
         """What a question is answered from, throughout: the index as it is kept now."""
         with self._renewing:
@@ -207,6 +221,15 @@ class RagBot:
             if index is not self.retriever.index:
                 self.retriever = self.retriever.over(index)
             return self.retriever
+
+
+def _begun(work: Callable[[], T]) -> Callable[[], T]:
+    """Has it done by a thread from now on, which the process waits for before it ends: a model
+    half loaded takes it down. What it raises is raised to whoever asks for what it made."""
+    pool = ThreadPoolExecutor(1, thread_name_prefix="ragbot-begun")
+    made = pool.submit(work)
+    pool.shutdown(wait=False)
+    return made.result
 
 
 def _queries(
@@ -231,11 +254,12 @@ def _found(retriever: Retriever, queries: Sequence[str], limit: int) -> list[Hit
     return hits
 
 
-def _related(ranked: Sequence[Hit], hits: Sequence[Hit]) -> tuple[Citation, ...]:
-    """The sentence that comes nearest to a question that is not answered, if any comes near."""
+def _nearest(ranked: Sequence[Hit], hits: Sequence[Hit]) -> Citation | None:
+    """The sentence that comes nearest to a question, if any comes near."""
     near = {hit.rank for hit in hits if hit.score >= _NEAR}
     nearest = next((part for part in ranked if part.rank in near), None)
-    return tuple(cited(piece, 1) for piece in gather([nearest])[-1:]) if nearest else ()
+    pieces = gather([nearest]) if nearest else []
+    return cited(pieces[-1], 1) if pieces else None
 
 
 def _greeted(question: str, language: Language) -> Answer:

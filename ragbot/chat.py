@@ -68,15 +68,13 @@ class Chat:
                 Message("assistant", answer.answer),
             )
         ]
-        stream = self._bot.stream(question, history=history)
         try:
-            for piece in stream:
-                sys.stdout.write(piece)
-                sys.stdout.flush()
-            self._answers.append(stream.answer)
+            with console.waiting() as watch:
+                answer = self._bot.stream(question, history=history, watch=watch).answer
+            self._answers.append(answer)
+            sys.stdout.write(answer.text)
         except KeyboardInterrupt:
-            stream.close()
-            sys.stdout.write(" … stopped")
+            sys.stdout.write("… stopped")
         except UnreachableError as error:  # a server of the index may come back: the talk goes on
             sys.stdout.write(phrases.OUT_OF_REACH[detect_language(question)])
             console.err().print(f"{error}", markup=False)
@@ -130,7 +128,7 @@ def run(flags: Mapping[str, Any], only: Sequence[str]) -> None:
     config = load_config(flags)
     require_documents(config, only)
     with console.progress() as report:
-        bot = RagBot.from_corpus(config=config, report=report)
+        bot = RagBot.from_corpus(config=config, report=report, eager=True)
     chat = Chat(bot, only)
     typed = sys.stdin.isatty()
     if typed:

@@ -66,20 +66,16 @@ class Shown:
 
 
 def ask(question: str, flags: Flags, only: Sequence[str], shown: Shown) -> None:
-    """Print the answer as it is proven, then its sources; from some documents `only`, as above."""
+    """Print the answer, then its sources; from some documents `only`, as above."""
     checked(question)
-    bot = _bot(flags, only)
-    stream = bot.stream(question)
-    if not shown.as_json:
-        for piece in stream:
-            sys.stdout.write(piece)
-            sys.stdout.flush()
-        sys.stdout.write("\n")
-    answer = stream.answer
+    bot = _bot(flags, only, eager=True)
+    with console.waiting() as watch:
+        answer = bot.stream(question, watch=watch).answer
     translations = _translations(bot, answer) if shown.translated else {}
     if shown.as_json:
         console.print_json(console.answer_json(answer) | {"translations": translations})
         return
+    sys.stdout.write(f"{answer.text}\n")
     if shown.verbose:
         console.print_search(answer)
     console.print_sources(answer)
@@ -104,10 +100,10 @@ def verify(answers: Path, flags: Flags, *, as_json: bool) -> bool:
     return not verdict.problems
 
 
-def _bot(flags: Flags, only: Sequence[str]) -> RagBot:
+def _bot(flags: Flags, only: Sequence[str], *, eager: bool = False) -> RagBot:
     # A bad question is refused before this: loading models takes seconds.
     config = load_config(flags)
     require_documents(config, only)
     with console.progress() as report:
-        bot = RagBot.from_corpus(config=config, report=report)
+        bot = RagBot.from_corpus(config=config, report=report, eager=eager)
     return bot.within(only) if only else bot

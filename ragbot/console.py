@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from ragbot.types import Answer, Citation, Finding, Hit, LeftOut, Progress
+from ragbot.types import Answer, Citation, Finding, Hit, LeftOut, Progress, Step, Watch
 from ragbot.verify import Problem, SavedCitation, Verdict
 from ragbot.workspace import Report
 
@@ -279,6 +279,26 @@ def progress() -> Iterator[Report]:
             return update
 
         yield report
+
+
+@contextmanager
+def waiting() -> Iterator[Watch]:
+    """Tells on a terminal what is being done while an answer is under way, and the sentence that
+    comes nearest to the question; gone when the block ends."""
+    if not sys.stderr.isatty():
+        yield lambda step: None
+        return
+    from rich.text import Text
+
+    with err().status("Getting ready") as status:
+
+        def tell(step: Step) -> None:
+            told = Text(step.stage.capitalize())
+            if near := step.nearest:
+                told.append(f"; nearest so far is {_place(near)}:\n{_one_line(near.quote)}")
+            status.update(told)
+
+        yield tell
 
 
 def print_search(answer: Answer) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ragbot import phrases, prompts, retelling
@@ -39,9 +39,12 @@ class Reading:
 
 
 class Generator:
-    """An engine at work on one question. `written` keeps all that it wrote."""
+    """An engine, opened when it is needed, at work on one question. `written` keeps all that it
+    wrote."""
 
-    def __init__(self, engine: Engine, max_tokens: int, cancel: threading.Event | None):
+    def __init__(
+        self, engine: Callable[[], Engine], max_tokens: int, cancel: threading.Event | None
+    ):
         self.written = Written()
         self._engine = engine
         self._max_tokens = max_tokens
@@ -110,12 +113,11 @@ class Generator:
         return to_language(self._all(messages, self._max_tokens).strip(), language)
 
     def _all(self, messages: Sequence[Message], max_tokens: int, form: str = "") -> str:
-        with span(f"chat {self._engine.name}", calls=True):
-            reply = self._engine.stream(
-                messages, max_tokens=max_tokens, cancel=self._cancel, form=form
-            )
+        engine = self._engine()
+        with span(f"chat {engine.name}", calls=True):
+            reply = engine.stream(messages, max_tokens=max_tokens, cancel=self._cancel, form=form)
             text = "".join(self.written.kept(reply))
-            note(_called(self._engine.name, max_tokens, self.written.last))
+            note(_called(engine.name, max_tokens, self.written.last))
             return text
 
 

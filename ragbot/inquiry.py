@@ -65,7 +65,6 @@ class Inquiry:
         """What some sentences, all in one language, answer, and how sure that is."""
         passages, texts = look.passages, look.texts
         source = detect_language("".join(texts), self.language)
-        self.watch(Step("reading", tuple(passages)))
         # As it was asked: read in its translation instead, or besides, it was answered worse.
         reading = self.generator.read(self.queries[0], texts, source)
         citer = self._citer(source, gather(passages))

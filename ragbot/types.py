@@ -103,10 +103,12 @@ Stage = Literal["searching", "reading", "telling"]
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What is being done for a question; of "reading", also which passages are read."""
+    """What is being done for a question; of "reading", also which passages are read, and which of
+    their sentences comes nearest, if any comes near: it proves nothing yet."""
 
     stage: Stage
     passages: tuple[Hit, ...] = ()
+    nearest: Citation | None = None
 
 
 Watch = Callable[[Step], None]

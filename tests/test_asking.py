@@ -99,6 +99,7 @@ def test_a_page_is_told_of_each_step_and_then_of_all(office: Office, engine: Gat
     assert stages == sorted(stages, key=stages.index), "no step is gone back to"
     assert stages[0] == "sending" and {"searching", "reading"} < set(stages)
     assert "doc1.txt" in next(u["passages"] for u in updates if u["stage"] == "reading")
+    assert CORPS in next(u["nearest"] for u in updates if u["stage"] == "reading")
     last = updates[-1]
     assert last["stage"] == "done" and last["turn"] == TURN
     assert last["answer"]["answer"] == "華為在3月宣告組建醫療衛生軍團。[1]"

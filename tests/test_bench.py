@@ -213,6 +213,7 @@ def warm(first: float, reused: int | None = None) -> plan.Sample:
         "kind": "warm",
         "model": "1.5B",
         "pass": 1,
+        "near_s": first / 10,
         "first_s": first,
         "total_s": first + 1,
         "timings": timings | ({} if reused is None else {"reused": reused}),
@@ -225,10 +226,12 @@ def warm(first: float, reused: int | None = None) -> plan.Sample:
 @pytest.mark.parametrize("reused", [None, 500])
 def test_answering_tells_tokens_where_they_are_counted(reused: int | None) -> None:
     cold = {"kind": "cold", "model": "1.5B", "first_s": 9.0, "total_s": 9.5, "peak_mb": 800}
+    cold |= {"near_s": None}
     nothing, running = answering.PART.tables([cold, warm(2.0, reused), warm(4.0, reused)])
     assert nothing.rows[0]["first text, median"] == 9.0
     row = running.rows[0]
     assert (row["first text, median"], row["end, median"]) == (3.0, 4.0)
+    assert row["nearest sentence, median"] == pytest.approx(0.3)
     assert (row["tokens in prompts, median"], row["of them reused"]) == (700, reused)
     assert (row["right"], row["cites gold"]) == (1.0, None)
 
@@ -256,7 +259,7 @@ def test_readers_are_counted_answers_a_minute_and_how_evenly_they_wait() -> None
 
 def test_a_peer_that_fails_is_told_of_and_the_others_are_compared() -> None:
     def sample(name: str, question: str, first: float) -> plan.Sample:
-        figures = {"first_s": first, "total_s": first, "read": 1, "written": 1}
+        figures = {"near_s": None, "first_s": first, "total_s": first, "read": 1, "written": 1}
         judged = {"right": 1.0, "cites_gold": 0.0, "peak_mb": 5}
         return {"answerer": name, "question": question} | figures | judged
 
@@ -312,6 +315,14 @@ def test_a_process_is_timed_to_its_first_byte_and_to_its_end() -> None:
     # Until it is another program a process has the memory of the one that it came from.
     assert 1 < run.peak_mb < 200 + processes.peak_mb(os.getpid())
     assert processes.timed(python("pass")).first_s is None
+
+
+def test_what_a_process_shows_on_its_terminal_is_timed() -> None:
+    code = "import sys, time; print('wait', file=sys.stderr, flush=True); time.sleep(0.3); print(1)"
+    run = processes.timed(python(code), "wait")
+    assert run.shown_s is not None and run.first_s is not None
+    assert 0 < run.shown_s < run.first_s - 0.25
+    assert processes.timed(python(code), "nothing of the kind").shown_s is None
 
 
 def test_a_process_that_fails_says_why() -> None:

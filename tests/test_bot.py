@@ -4,6 +4,7 @@ import copy
 import pickle
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,8 +15,8 @@ from ragbot.errors import ConfigError, ModelError
 from ragbot.index import Index
 from ragbot.phrases import ABSTENTION
 from ragbot.prompts import reading_form
-from ragbot.types import Message, Usage
-from tests.fakes import FakeEngine, Reply, nothing, reading
+from ragbot.types import Message, Step, Usage
+from tests.fakes import FakeEncoder, FakeEngine, Reply, nothing, reading
 
 CORPS = "華為3月對外宣告組建醫療衛生軍團，股市裡的概念股隨即飆升。"
 BAICHUAN = "百川智能調整業務線，把資源集中投向醫療。"
@@ -502,6 +503,68 @@ def test_a_failing_engine_is_the_askers_error_and_the_next_question_works(
     with pytest.raises(ModelError, match="away"):
         bot.ask("華為？")
     assert not bot.ask("華為？").abstained
+
+
+def test_the_nearest_sentence_is_told_before_the_generator_is_there(
+    make_bot: MakeBot, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ragbot.bot._NEAR", 0.0)  # as any two texts are to a real encoder
+    steps: list[Step] = []
+
+    def opened() -> FakeEngine:
+        assert steps[-1].stage == "reading"
+        return engine.enqueue(nothing())
+
+    bot = make_bot(ARTICLE)
+    bot._open_engine = opened
+    answer = bot.stream("百川智能把資源投向什麼？", watch=steps.append).answer
+    nearest = steps[-1].nearest
+    assert nearest and nearest.quote == BAICHUAN and answer.related == (nearest,)
+    assert BAICHUAN in "".join(hit.text for hit in steps[-1].passages)
+
+
+def test_what_has_nothing_to_do_with_the_question_is_not_told_as_near(
+    make_bot: MakeBot, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[Step] = []
+    monkeypatch.setattr("ragbot.bot._NEAR", 9.0)
+    engine.enqueue(nothing())
+    assert make_bot(ARTICLE).stream("天氣呢？", watch=steps.append).answer.related == ()
+    assert [step.nearest for step in steps] == [None] * len(steps)
+
+
+def test_an_eager_bot_loads_its_generator_beside_the_encoder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, engine: FakeEngine
+) -> None:
+    begun = threading.Event()
+
+    def opened(*_: object) -> FakeEngine:
+        begun.set()
+        return engine
+
+    def encoder(*_: object) -> FakeEncoder:
+        assert begun.wait(30)
+        return FakeEncoder()
+
+    monkeypatch.setattr("ragbot.bot.default_engine", opened)
+    monkeypatch.setattr("ragbot.bot.default_encoder", encoder)
+    (tmp_path / "a.txt").write_text(ARTICLE, encoding="utf-8")
+    assert RagBot.from_corpus(tmp_path, eager=True).engine is engine
+
+
+def test_a_generator_that_cannot_be_loaded_ahead_is_the_askers_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fails(*_: object) -> FakeEngine:
+        raise ModelError("There is no such model.")
+
+    monkeypatch.setattr("ragbot.bot.default_engine", fails)
+    monkeypatch.setattr("ragbot.bot.default_encoder", lambda *_: FakeEncoder())
+    (tmp_path / "a.txt").write_text(ARTICLE, encoding="utf-8")
+    bot = RagBot.from_corpus(tmp_path, eager=True)
+    assert bot.search("華為的軍團")
+    with pytest.raises(ModelError, match="no such model"):
+        bot.ask("華為的軍團？")
 
 
 def test_searching_needs_no_generator(make_bot: MakeBot) -> None:

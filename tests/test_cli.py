@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import resource
@@ -210,7 +211,7 @@ def ask(
     """What `ragbot ask` prints over an article."""
 
     def run(question: str, **shown: bool) -> tuple[str, str]:
-        monkeypatch.setattr("ragbot.commands._bot", lambda flags, only: make_bot(TEXT))
+        monkeypatch.setattr("ragbot.commands._bot", lambda *_, eager: make_bot(TEXT))
         commands.ask(question, {}, (), commands.Shown(**shown))
         printed = capsys.readouterr()
         return printed.out, printed.err
@@ -355,6 +356,24 @@ def test_a_chat_ends_and_explains_itself(chat: Chat, capsys: pytest.CaptureFixtu
     assert chat.handle("") and chat.handle("/nonsense")
     assert "/sources" in capsys.readouterr().err
     assert not chat.handle("/quit")
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_is_told_what_comes_nearest_while_it_waits(
+    ask: Ask, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    engine.enqueue(TOLD)
+    out, _ = ask("百川智能做了什麼？")
+    shown = terminal.getvalue()
+    assert f"nearest so far is doc1.txt, paragraph 2:\n{BAICHUAN}" in shown.replace("\r", "")
+    assert shown.endswith("\x1b[2K") and out.startswith("百川智能把資源集中投向醫療。[1]")
 
 
 def test_markup_in_a_document_is_text(

@@ -14,7 +14,7 @@ from tests.fakes import FakeEngine, Reply, reading
 
 @pytest.fixture
 def generator(engine: FakeEngine) -> Generator:
-    return Generator(engine, 99, None)
+    return Generator(lambda: engine, 99, None)
 
 
 # --- readings --------------------------------------------------------------------------------
@@ -133,8 +133,8 @@ def test_all_that_was_written_is_kept_and_counted(generator: Generator, engine: 
 
 def test_cancelling_is_seen() -> None:
     cancel = threading.Event()
-    assert not Generator(FakeEngine(), 9, None).cancelled
-    generator = Generator(FakeEngine(), 9, cancel)
+    assert not Generator(FakeEngine, 9, None).cancelled
+    generator = Generator(FakeEngine, 9, cancel)
     assert not generator.cancelled
     cancel.set()
     assert generator.cancelled
@@ -159,7 +159,7 @@ def test_a_translated_question_is_in_the_language_asked_for_or_empty(
     question: str, wanted: Language, written: str, translation: str
 ) -> None:
     engine = FakeEngine().enqueue(written)
-    assert Generator(engine, 99, None).translated_question(question, wanted) == translation
+    assert Generator(lambda: engine, 99, None).translated_question(question, wanted) == translation
     assert engine.prompts[0][-1] == Message("user", question)
 
 
@@ -186,7 +186,8 @@ def test_a_rewritten_question_keeps_what_was_asked(
         Message("user", "橋在哪裡？"),
         Message("assistant", "在青山。[1]"),
     ]
-    generator = Generator(FakeEngine().enqueue(written), 99, None)
+    engine = FakeEngine().enqueue(written)
+    generator = Generator(lambda: engine, 99, None)
     assert generator.rewritten_question(question, history, language) == asked
 
 
@@ -211,7 +212,7 @@ def test_what_is_in_the_readers_language_is_not_retold(
 
 def test_half_a_language_is_none(engine: FakeEngine) -> None:
     engine.enqueue("The most critical resource measured is time, at all times.")
-    generator = Generator(engine, 50, None)
+    generator = Generator(lambda: engine, 50, None)
     claim = "最 critical resource measured to in assessing 图灵机 problems at all times is time"
     assert "最" not in generator.retold("What is it?", claim, "en")
 

@@ -14,7 +14,7 @@ from ragbot.types import Answer, Chunk, Citation, Document, Hit, Paragraph, Timi
 from ragbot.verify import SavedAnswer
 from ragbot.web.page.markup import escaped
 from ragbot.web.page.reading import WHOLE, Spot, opened
-from ragbot.web.page.render import View, answer_html, piece_html, reading_html, split
+from ragbot.web.page.render import View, answer_html, nearest_html, piece_html, reading_html, split
 from ragbot.web.page.saving import as_json, copied, inert, markdown
 
 EN, HANT = View("en"), View("zh-Hant")
@@ -241,6 +241,8 @@ def test_no_document_becomes_markup(text: str) -> None:
     assert set(Reader(opened({}, Spot(text, quote=text), "en").html).tags) <= KNOWN_TAGS
     assert set(Reader(piece_html(text)).tags) == {"div", "p"}
     assert set(Reader(reading_html([hit(1, doc=text)], "en")).tags) == {"li", "bdi", "span"}
+    near = Reader(nearest_html(Citation(1, text, 1, 0, len(text), text), EN))
+    assert set(near.tags) <= KNOWN_TAGS and near.text.startswith("Nearest sentence so far")
 
 
 @pytest.mark.parametrize("mark", ["\u202e", "\u2066", "\u200f", "\x07", "\x9b"])

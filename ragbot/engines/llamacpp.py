@@ -72,6 +72,7 @@ class LlamaCppEngine(HttpEngine):
         params.api_keys = [key]
         params.ui = False
         params.warmup = False
+        params.fit_params = False  # loads the model's head once more, to see what memory would do
         params.cache_ram_mib = 0
         params.slot_save_path = f"{self._states.folder}{os.sep}"
         params.verbosity = -1
@@ -197,6 +198,8 @@ def _started(params: Any) -> Any:
 
     loader = threading.Thread(target=load, daemon=True, name="ragbot-load")
     loader.start()
+    import openai  # noqa: F401  # the first question needs it, and here it takes no time of its own
+
     while loader.is_alive():
         loader.join(_POLL_SECONDS)
     if isinstance(outcome[0], RuntimeError):

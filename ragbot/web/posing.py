@@ -145,7 +145,7 @@ def phrasings(
     if cancel.is_set() or not stands_alone(question, source):
         return
     other: Language = "zh-Hans" if source == "en" else "en"
-    translated = Generator(engine, _MAX_TOKENS, cancel).translated_question(question, other)
+    translated = Generator(lambda: engine, _MAX_TOKENS, cancel).translated_question(question, other)
     for text in (question, _tidy(translated, written(other))):
         languages: Sequence[Language] = ("zh-Hans", "zh-Hant")
         for language in ("en",) if detect_language(text) == "en" else languages:

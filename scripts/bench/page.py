@@ -9,9 +9,10 @@ _HEAD = """# Bench
 
 Made by `make bench` (`python -m scripts.bench`) out of `docs/results/bench.json`, which also has
 every sample; parts are measured anew with `--only`. Times are seconds of the wall clock. "First
-text" is the first that a reader could read: ragbot shows a sentence when it is proven, its peers as
-it is written. "Memory" is the most that a process and its children have held, mapped files of
-models included.
+text" is the first of the answer that a reader could read: ragbot shows a sentence when it is
+proven, its peers as it is written. "Nearest sentence" is what ragbot shows before: the sentence of
+the documents that comes nearest to the question. "Memory" is the most that a process and its
+children have held, mapped files of models included.
 """
 _BROKEN_OFF = "Broken off: the figures are those of the samples until then."
 

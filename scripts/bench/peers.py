@@ -72,6 +72,7 @@ class Opened:
         told = self._child.ask(question.question)
         pieces = cited(told["text"], told["sources"])
         return {
+            "near_s": told.get("near_s"),
             "first_s": told["first_s"],
             "total_s": told["total_s"],
             **self._effort(told, before),
@@ -208,6 +209,7 @@ def _row(name: str, samples: Sequence[Sample], ours: dict[str, Sample]) -> Row:
     return {
         "answerer": name,
         "answers": len(done),
+        "nearest sentence, median": median(s["near_s"] for s in done),
         "first text, median": median(s["first_s"] for s in done),
         "p95": p95(s["first_s"] for s in done),
         "times of ours": paired_ratio(

@@ -5,6 +5,7 @@ Times are taken by the process that waits. Settings of whoever runs the bench do
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -14,7 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
@@ -40,8 +41,10 @@ class FailedError(RagbotError):
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A process from start to end: seconds to its first byte and in all, memory, what it said."""
+    """A process from start to end: seconds until its terminal showed something, to the first byte
+    of its output, and in all; memory, what it said."""
 
+    shown_s: float | None
     first_s: float | None
     total_s: float
     peak_mb: float
@@ -58,13 +61,19 @@ def environment() -> dict[str, str]:
     return kept | _OFFLINE
 
 
-def timed(command: Sequence[str]) -> Run:
-    """Run a command to its end. Raises FailedError with the last line of its complaints."""
-    with tempfile.TemporaryFile() as complaints:
+def timed(command: Sequence[str], shows: str = "") -> Run:
+    """Run a command to its end, with a terminal for standard error, on which it `shows` something.
+
+    Raises FailedError with the last line of its complaints.
+    """
+    with _terminal(shows) as (complaints, terminal):
         start = time.perf_counter()
-        process = subprocess.Popen(
-            command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=complaints
-        )
+        try:
+            process = subprocess.Popen(
+                command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=terminal
+            )
+        finally:
+            os.close(terminal)
         try:
             with cast(IO[bytes], process.stdout) as stdout:
                 head = stdout.read(1)
@@ -77,9 +86,38 @@ def timed(command: Sequence[str]) -> Run:
             process.kill()
             process.wait()
             raise
-        if process.returncode:
-            raise FailedError(_last_line(complaints, command))
-    return Run(first, total, usage.ru_maxrss / 1024, said)
+    if process.returncode:
+        raise FailedError(_last_line(complaints, command))
+    shown = complaints.shown and complaints.shown - start
+    return Run(shown, first, total, usage.ru_maxrss / 1024, said)
+
+
+class _Screen(io.BytesIO):
+    """What a terminal was told, and when something first stood in it."""
+
+    shown: float | None = None
+
+
+@contextmanager
+def _terminal(shows: str) -> Iterator[tuple[_Screen, int]]:
+    """A terminal for a process, which has to close it here, and its screen, full at the end."""
+    reader, writer = os.openpty()
+    screen = _Screen()
+
+    def read() -> None:
+        with suppress(OSError):  # how it tells that nobody writes any more
+            while told := os.read(reader, 4096):
+                screen.write(told)
+                if shows and screen.shown is None and shows.encode() in screen.getvalue():
+                    screen.shown = time.perf_counter()
+
+    watcher = threading.Thread(target=read)
+    watcher.start()
+    try:
+        yield screen, writer
+    finally:
+        watcher.join()
+        os.close(reader)
 
 
 class Child:

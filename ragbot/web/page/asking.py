@@ -19,7 +19,7 @@ from ragbot.web.desk import Desk, Event, Finished, Said, Waiting, Working
 from ragbot.web.own.uploads import Uploads
 from ragbot.web.page.failures import NoDocumentsError, bad_question, failure
 from ragbot.web.page.records import Ask, record
-from ragbot.web.page.render import View, answer_html, piece_html, reading_html
+from ragbot.web.page.render import View, answer_html, nearest_html, piece_html, reading_html
 from ragbot.web.page.saving import copied
 from ragbot.web.page.visitors import Visitors
 from ragbot.web.starts import Start, suggestions
@@ -128,6 +128,9 @@ class _Shown:
             stage = event.step.stage
             if event.step.passages:
                 self._kept["passages"] = reading_html(event.step.passages, self.ask.language)
+            if event.step.nearest:
+                view = View(self.ask.language, mine=self.ask.scope == "mine")
+                self._kept["nearest"] = nearest_html(event.step.nearest, view)
         elif isinstance(event, Said):
             stage = "telling"
             self._said += event.text

@@ -125,6 +125,12 @@ def reading_html(passages: Sequence[Hit], language: Language) -> str:
     return "".join(rows) + (f"<li>+{more}</li>" if more > 0 else "")
 
 
+def nearest_html(nearest: Citation, view: View) -> str:
+    """The sentence that comes nearest, to read until there is an answer."""
+    heading = escaped(word("nearest", view.language))
+    return f"<h3>{heading}</h3>{_source(nearest, None, view)}"
+
+
 def _told(answer: Answer, shown: dict[int, Citation], view: View) -> str:
     paragraphs: list[list[str]] = [[]]
     for sentence in split(answer.answer, frozenset(shown)):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 from ragbot import RagBot
 from ragbot.config import load_config
-from ragbot.types import Answer
+from ragbot.types import Answer, Step
 from scripts.bench.answerer.protocol import Opened, Say, run
 
 
@@ -23,10 +24,16 @@ def opened(settings: dict[str, Any]) -> Opened:
     }
 
     def answer(question: str, say: Say) -> dict[str, Any]:
-        stream = bot.stream(question)
+        start, near = time.perf_counter(), list[float]()
+
+        def watch(step: Step) -> None:
+            if step.nearest:
+                near.append(round(time.perf_counter() - start, 3))
+
+        stream = bot.stream(question, watch=watch)
         for piece in stream:
             say(piece)
-        return _told(stream.answer, paragraphs)
+        return _told(stream.answer, paragraphs) | {"near_s": near[0] if near else None}
 
     return answer, {"name": "ragbot", "engine": engine.name}
 

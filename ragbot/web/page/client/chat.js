@@ -6,7 +6,7 @@ const SHOWN_STARTS = 4;
 const REMEMBERED = 6; // turns that a follow-up is seen in the light of
 
 let talk = newTalk();
-let running = null; // {turn, talk, since, heard, stage, passages}
+let running = null; // {turn, talk, since, heard, stage, passages, nearest}
 let openings = []; // example questions
 
 function ask(question, again) {
@@ -40,7 +40,8 @@ function heard(update) {
   if (update.stage !== running.stage && WORDS[update.stage] && update.stage !== "stopped") {
     announce(say(update.stage, update.position));
   }
-  Object.assign(running, { stage: update.stage, position: update.position, passages: update.passages });
+  const { stage, position, passages, nearest } = update;
+  Object.assign(running, { stage, position, passages, nearest });
   turn.said = update.said || "";
   turn.shown = { html: update.html || "" };
   if (update.stage === "done") {
@@ -156,6 +157,9 @@ function drawProgress(view, busy) {
   if (!busy) return;
   $(".what", progress).textContent = say(running.stage, running.position);
   $(".passages", progress).innerHTML = running.passages || ""; // escaped, as above
+  const nearest = $(".nearest", progress);
+  if (nearest.shown !== running.nearest) nearest.innerHTML = running.nearest || ""; // it may have the focus
+  nearest.shown = running.nearest;
   tick();
 }
 
