@@ -133,6 +133,7 @@ def test_what_happens_is_shown_and_nothing_moves(visit: Visit, engine: Oracle) -
     turn.locator(".passages li").first.wait_for()
     assert turn.locator(".what").inner_text() == word("reading", "zh-Hant")
     assert "fruit.txt 第 2 段" in turn.locator(".passages").inner_text()
+    assert FRUIT in turn.locator(".nearest").inner_text()
     turn.locator(".elapsed", has_text=re.compile("[1-9] 秒")).wait_for()
     page.wait_for_timeout(300)  # the scrolling has come to its end
     places = [turn.locator(".asked"), page.locator("#composer")]

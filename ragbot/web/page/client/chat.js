@@ -153,11 +153,11 @@ function retryButton() {
 
 function drawProgress(view, busy) {
   const progress = $(".progress", view);
+  const nearest = $(".nearest", progress);
   progress.hidden = !busy;
-  if (!busy) return;
+  if (!busy) return nearest.replaceChildren();
   $(".what", progress).textContent = say(running.stage, running.position);
   $(".passages", progress).innerHTML = running.passages || ""; // escaped, as above
-  const nearest = $(".nearest", progress);
   if (nearest.shown !== running.nearest) nearest.innerHTML = running.nearest || ""; // it may have the focus
   nearest.shown = running.nearest;
   tick();
