@@ -10,10 +10,8 @@ import threading
 import time
 from collections.abc import Callable, Collection, Sequence
 from collections.abc import Generator as Iteration
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 from ragbot import phrases
 from ragbot.config import Config, load_config
@@ -32,6 +30,7 @@ from ragbot.tracing import note, note_texts, span
 from ragbot.types import Answer, Citation, Hit, Language, Message, Step, Timings, Watch
 from ragbot.workspace import (
     Report,
+    begun,
     current_index,
     default_encoder,
     default_engine,
@@ -39,8 +38,6 @@ from ragbot.workspace import (
     require_corpus,
     silent,
 )
-
-T = TypeVar("T")
 
 _NEAR = UNRELATED + 0.05  # the score from which on a passage has to do with a question
 
@@ -86,7 +83,7 @@ class RagBot:
         reranker = default_reranker(config)  # first: what is wrong with it shows at once
         engine: Callable[[], Engine] = partial(default_engine, config, report)
         if eager:
-            engine = _begun(engine)
+            engine = begun(engine)
         encoder = default_encoder(config, report)
         return cls(
             Retriever(current_index(config, encoder, report), encoder, rerank=reranker),
@@ -221,15 +218,6 @@ class RagBot:
             if index is not self.retriever.index:
                 self.retriever = self.retriever.over(index)
             return self.retriever
-
-
-def _begun(work: Callable[[], T]) -> Callable[[], T]:
-    """Has it done by a thread from now on, which the process waits for before it ends: a model
-    half loaded takes it down. What it raises is raised to whoever asks for what it made."""
-    pool = ThreadPoolExecutor(1, thread_name_prefix="ragbot-begun")
-    made = pool.submit(work)
-    pool.shutdown(wait=False)
-    return made.result
 
 
 def _queries(

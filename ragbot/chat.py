@@ -18,6 +18,7 @@ from ragbot.config import load_config
 from ragbot.errors import ConfigError, RagbotError, UnreachableError
 from ragbot.text import detect_language
 from ragbot.types import Answer, Message
+from ragbot.waiting import progress, waiting
 from ragbot.workspace import require_documents
 
 _HELP = """\
@@ -69,7 +70,7 @@ class Chat:
             )
         ]
         try:
-            with console.waiting() as watch:
+            with waiting() as watch:
                 answer = self._bot.stream(question, history=history, watch=watch).answer
             self._answers.append(answer)
             sys.stdout.write(answer.text)
@@ -127,7 +128,7 @@ def run(flags: Mapping[str, Any], only: Sequence[str]) -> None:
 
     config = load_config(flags)
     require_documents(config, only)
-    with console.progress() as report:
+    with progress() as report:
         bot = RagBot.from_corpus(config=config, report=report, eager=True)
     chat = Chat(bot, only)
     typed = sys.stdin.isatty()

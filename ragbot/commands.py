@@ -17,6 +17,7 @@ from ragbot.config import load_config
 from ragbot.fence import checked
 from ragbot.types import Answer
 from ragbot.verify import verdict_on
+from ragbot.waiting import progress, waiting
 from ragbot.workspace import default_encoder, renewed_index, require_corpus, require_documents
 
 Flags = Mapping[str, Any]
@@ -28,7 +29,7 @@ def build(flags: Flags, verbose: bool, ray: str | None = None) -> None:
     # Named outright: `ragbot index CORPUS` makes the index that `ragbot ask` opens by default.
     config = config.model_copy(update={"index": config.index})
     require_corpus(config)
-    with console.progress() as report:
+    with progress() as report:
         encoder = default_encoder(config, report)
         with connected(ray, config.threads or os.cpu_count() or 1) if ray else nullcontext() as by:
             index, corpus = renewed_index(config, config.corpus, encoder, report, by)
@@ -69,7 +70,7 @@ def ask(question: str, flags: Flags, only: Sequence[str], shown: Shown) -> None:
     """Print the answer, then its sources; from some documents `only`, as above."""
     checked(question)
     bot = _bot(flags, only, eager=True)
-    with console.waiting() as watch:
+    with waiting() as watch:
         answer = bot.stream(question, watch=watch).answer
     translations = _translations(bot, answer) if shown.translated else {}
     if shown.as_json:
@@ -104,6 +105,6 @@ def _bot(flags: Flags, only: Sequence[str], *, eager: bool = False) -> RagBot:
     # A bad question is refused before this: loading models takes seconds.
     config = load_config(flags)
     require_documents(config, only)
-    with console.progress() as report:
+    with progress() as report:
         bot = RagBot.from_corpus(config=config, report=report, eager=eager)
     return bot.within(only) if only else bot

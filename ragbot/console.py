@@ -1,4 +1,4 @@
-"""What the terminal shows: answers with their sources, hits, progress. Colours only on a terminal.
+"""What the terminal shows: answers with their sources, hits, verdicts. Colours only on a terminal.
 
 Documents, file names and answers are printed as text: no markup of theirs is interpreted.
 """
@@ -7,22 +7,18 @@ from __future__ import annotations
 
 import json
 import sys
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from ragbot.types import Answer, Citation, Finding, Hit, LeftOut, Progress, Step, Watch
+from ragbot.types import Answer, Citation, Finding, Hit, LeftOut
 from ragbot.verify import Problem, SavedCitation, Verdict
-from ragbot.workspace import Report
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-_LINE_SECONDS = 30.0  # between two lines of progress where there is no terminal
-_ESTIMATE_SECONDS = 600.0  # over which speed is taken: an answer alone may take ten
 _LINE = 80  # characters of a quote where it shares a line
+_WIDEST = 200  # columns of a table where the terminal has not even so many
 _EXCERPT = 400  # characters of a passage that a listing shows
 
 
@@ -82,7 +78,7 @@ def print_hits(hits: Sequence[Hit]) -> None:
     console = out()
     for hit in hits:
         console.print(
-            f"{hit.rank}. {_place(hit)}  score {hit.score:.3f}", style="bold", markup=False
+            f"{hit.rank}. {place(hit)}  score {hit.score:.3f}", style="bold", markup=False
         )
         text = hit.text if len(hit.text) <= _EXCERPT else hit.text[:_EXCERPT] + "…"
         console.print(f"   {text}\n", markup=False)
@@ -103,7 +99,7 @@ def _print_source(citation: Citation, passages: Sequence[Hit]) -> None:
     from rich.text import Text
 
     console = out()
-    console.print(Text(f"\n[{citation.marker}] {_place(citation)}", style="bold"))
+    console.print(Text(f"\n[{citation.marker}] {place(citation)}", style="bold"))
     console.print(_marked(citation, next((h for h in passages if _holds(h, citation)), None)))
 
 
@@ -127,7 +123,8 @@ def _holds(hit: Hit, citation: Citation) -> bool:
     return hit.doc == citation.doc and hit.start <= citation.start and citation.end <= hit.end
 
 
-def _place(item: Hit | Citation | SavedCitation) -> str:
+def place(item: Hit | Citation | SavedCitation) -> str:
+    """Where it stands, for readers."""
     return f"{item.doc}, paragraph {item.paragraph}"
 
 
@@ -184,9 +181,9 @@ def print_verdict(verdict: Verdict) -> None:
     for problem in verdict.problems:
         answer = f"answer {problem.answer}" if verdict.answers > 1 else ""
         marker = f"[{problem.marker}]" if problem.marker is not None else ""
-        place = _place(problem.citation) if problem.citation else ""
-        subject = " ".join(filter(None, (answer, marker, place))) or "answer"
-        console.print(_one_line(f"{subject}: {_wrong(problem)}"), markup=False)
+        where = place(problem.citation) if problem.citation else ""
+        subject = " ".join(filter(None, (answer, marker, where))) or "answer"
+        console.print(one_line(f"{subject}: {_wrong(problem)}"), markup=False)
     console.print(_count(verdict), markup=False)
 
 
@@ -214,7 +211,8 @@ def _count(verdict: Verdict) -> str:
     return said + (f"; {things(others, 'other problem')}." if others else ".")
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
+    """A text that cannot steer the terminal."""
     # A saved answer may come from anybody: what it holds must not steer the terminal.
     return "".join(char if char.isprintable() else " " for char in text)
 
@@ -229,76 +227,10 @@ def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         table.add_column(head, justify="right" if number else "left", no_wrap=True)
     for row in rows:
         table.add_row(*row)
-    out().print(table)
-
-
-def countdown(report: Report, label: str) -> Progress:
-    """A progress bar with the time left; where there is no terminal, a line every half minute."""
-    if sys.stderr.isatty():
-        return report(label)
-    start = last = time.monotonic()
-    first: int | None = None
-
-    def update(done: int, total: int) -> None:
-        nonlocal first, last
-        first = done if first is None else first
-        now = time.monotonic()
-        if done > first and now - last >= _LINE_SECONDS:
-            last = now
-            left = (now - start) / (done - first) * (total - done)
-            err().print(f"{label}: {done} of {total}, about {left / 60:.0f} min left", markup=False)
-
-    return update
-
-
-@contextmanager
-def progress() -> Iterator[Report]:
-    """Progress bars on standard error while the block runs; none when it is not a terminal."""
-    from rich import progress as bar
-
-    columns = (
-        bar.TextColumn("{task.description}"),
-        bar.BarColumn(),
-        bar.MofNCompleteColumn(),
-        bar.TimeRemainingColumn(),
-    )
-    with bar.Progress(
-        *columns,
-        console=err(),
-        transient=True,
-        disable=not sys.stderr.isatty(),
-        speed_estimate_period=_ESTIMATE_SECONDS,
-    ) as bars:
-
-        def report(label: str) -> Any:
-            task = bars.add_task(label, total=None, visible=False)
-
-            def update(done: int, total: int) -> None:
-                bars.update(task, completed=done, total=total, visible=True)
-
-            return update
-
-        yield report
-
-
-@contextmanager
-def waiting() -> Iterator[Watch]:
-    """Tells on a terminal what is being done while an answer is under way, and the sentence that
-    comes nearest to the question; gone when the block ends."""
-    if not sys.stderr.isatty():
-        yield lambda step: None
-        return
-    from rich.text import Text
-
-    with err().status("Getting ready") as status:
-
-        def tell(step: Step) -> None:
-            told = Text(step.stage.capitalize())
-            if near := step.nearest:
-                told.append(f"; nearest so far is {_place(near)}:\n{_one_line(near.quote)}")
-            status.update(told)
-
-        yield tell
+    # As wide as it is, also where there is no terminal and a width is only guessed.
+    wide = out()
+    wide.width = max(wide.width, _WIDEST)
+    wide.print(table)
 
 
 def print_search(answer: Answer) -> None:

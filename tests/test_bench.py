@@ -422,7 +422,7 @@ def test_the_sample_is_fixed_and_leaves_out_what_needs_a_talk(tmp_path: Path) ->
 
 def test_the_parts_go_in_their_order_whatever_was_typed() -> None:
     assert command._parts("peers, answering") == ["answering", "peers"]
-    assert math.isclose(sum(part.count(EMPTY) for part in command.PARTS.values()), 6 + 33 + 4)
+    assert math.isclose(sum(part.count(EMPTY) for part in command.PARTS.values()), 6 + 33 + 5)
 
 
 EMPTY = plan.Plan([], question(), ARTICLE, Path("index"))

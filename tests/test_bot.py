@@ -518,9 +518,10 @@ def test_the_nearest_sentence_is_told_before_the_generator_is_there(
     bot = make_bot(ARTICLE)
     bot._open_engine = opened
     answer = bot.stream("百川智能把資源投向什麼？", watch=steps.append).answer
-    nearest = steps[-1].nearest
+    reading = next(step for step in steps if step.stage == "reading")
+    nearest = reading.nearest
     assert nearest and nearest.quote == BAICHUAN and answer.related == (nearest,)
-    assert BAICHUAN in "".join(hit.text for hit in steps[-1].passages)
+    assert BAICHUAN in "".join(hit.text for hit in reading.passages)
 
 
 def test_what_has_nothing_to_do_with_the_question_is_not_told_as_near(

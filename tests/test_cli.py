@@ -370,7 +370,7 @@ def test_a_terminal_is_told_what_comes_nearest_while_it_waits(
     monkeypatch.setattr("sys.stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")
     engine.enqueue(TOLD)
-    out, _ = ask("百川智能做了什麼？")
+    out, _ = ask("百川智能調整業務線做什麼？")
     shown = terminal.getvalue()
     assert f"nearest so far is doc1.txt, paragraph 2:\n{BAICHUAN}" in shown.replace("\r", "")
     assert shown.endswith("\x1b[2K") and out.startswith("百川智能把資源集中投向醫療。[1]")

@@ -43,6 +43,7 @@ FLOORS = [
     {"inquiry"},
     {"bot"},
     {"console"},
+    {"waiting"},
     {"commands", "chat", "doctor", "evaluation"},
     {"web"},
     {"cli"},

@@ -129,7 +129,7 @@ def test_what_happens_is_shown_and_nothing_moves(visit: Visit, engine: Oracle) -
     page = visit()
     ask(page, ASK_CORPS)
     engine.gate.clear()
-    turn = ask(page, "蘋果多少元？", state=None)
+    turn = ask(page, "蘋果一斤賣多少元？", state=None)
     turn.locator(".passages li").first.wait_for()
     assert turn.locator(".what").inner_text() == word("reading", "zh-Hant")
     assert "fruit.txt 第 2 段" in turn.locator(".passages").inner_text()

@@ -21,6 +21,7 @@ from ragbot.evaluation.run import CHECKER, Evaluation, Plan, open_evaluation
 from ragbot.evaluation.summary import at, shortfalls, summarise, thresholds
 from ragbot.store import replace_file
 from ragbot.types import Progress
+from ragbot.waiting import countdown, progress
 
 __all__ = [
     "CHECKER",
@@ -53,10 +54,10 @@ def evaluate(plan: Plan, flags: Mapping[str, Any], output: Output) -> bool:
         raise ConfigError("Name the folder of the run that is to go on with --out.")
     if output.folder and not output.resume:
         Run(output.folder).require_none()
-    with console.progress() as report:
+    with progress() as report:
         evaluation = open_evaluation(plan, load_config(flags), report)
         try:
-            summary = conduct(evaluation, output, console.countdown(report, "Asking"))
+            summary = conduct(evaluation, output, countdown(report, "Asking"))
         except KeyboardInterrupt:
             if output.folder:
                 console.err().print("Stopped: what is answered is kept, --resume goes on after it.")

@@ -24,6 +24,7 @@ from ragbot.config import Config
 from ragbot.database import Database
 from ragbot.errors import ConfigError
 from ragbot.tracing import TEXTS
+from ragbot.waiting import progress
 from ragbot.web.chores import Chores
 from ragbot.web.desk import Bounds
 from ragbot.web.feedback import Feedback
@@ -72,7 +73,7 @@ def serve(
         os.environ[TEXTS] = "true"
     with closing(listen(host, port)) as listener:
         rules = Rules(key=config.api_key, rate=options.rate, origins=known, local=_local(listener))
-        with console.progress() as report:
+        with progress() as report:
             bot = RagBot.from_corpus(config=config, report=report)
         book = Book(log_questions=options.log_questions)
         with _site(bot, config, book, rules) as site:
