@@ -64,8 +64,13 @@ def to_language(text: str, language: Language) -> str:
     """Chinese text in the reader's script; a text that is already in it is left as it is."""
     if language == "en" or not _HAN.search(text) or detect_script(text, language) == language:
         return text
+    if language == "zh-Hans":
+        return str(_opencc("t2s").convert(text))
     # s2tw and not s2t: s2t writes 爲 and 裏, which no reader of Traditional news expects.
-    return str(_opencc("s2tw" if language == "zh-Hant" else "t2s").convert(text))
+    return _ONLY.sub("多只", _opencc("s2tw").convert(text))
+
+
+_ONLY = re.compile("多隻(?=[能是有會可得要需在剩])")  # 最多只能: OpenCC counts animals in it
 
 
 def _changed(text: str, direction: str) -> int:

@@ -47,6 +47,8 @@ def test_a_text_without_letters_has_the_default_language() -> None:
         ("華為組建醫療衛生軍團", "zh-Hans", "华为组建医疗卫生军团"),
         ("華為為何在台灣後里", "zh-Hant", "華為為何在台灣後里"),  # already so: not touched
         ("华为 and RuiPath", "en", "华为 and RuiPath"),
+        ("市长最多只能当四年", "zh-Hant", "市長最多只能當四年"),
+        ("许多只鸟飞来", "zh-Hant", "許多隻鳥飛來"),
     ],
 )
 def test_script_conversion(text: str, language: Language, expected: str) -> None:
