@@ -175,6 +175,7 @@ def _whole(folder: Path) -> Iterator[None]:
 def _session(path: Path) -> Any:
     # From 1.29 on the library reports its use to its maker unless told not to before it is loaded.
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    import numpy  # noqa: F401  # the next one does it in C, and would print a Ctrl-C
     import onnxruntime
     from onnxruntime.capi import onnxruntime_pybind11_state as raised
 

@@ -464,6 +464,7 @@ def test_a_bare_list_is_recorded(tmp_path: Path) -> None:
 
 
 @pytest.mark.model
+@pytest.mark.torture  # nothing but long: 150 seconds
 def test_a_judge_gives_its_opinion_apart_from_the_figures(tmp_path: Path) -> None:
     (tmp_path / "q.txt").write_text("華為在什麼時候宣布成立醫療衛生軍團？\n", encoding="utf-8")
     judge = ("--checker", "", "--judge", "packaged:qwen2.5-coder-1.5b")

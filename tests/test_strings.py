@@ -152,6 +152,7 @@ def test_markup_is_put_in_only_where_the_server_escaped_it() -> None:
     assert [" ".join(place.split()) for place in places] == [
         "answer.innerHTML = html;",
         'progress).innerHTML = running.passages || "";',
+        'nearest.innerHTML = running.nearest || "";',
         '$("#document").innerHTML = reply.html;',
         '$("#document").insertAdjacentHTML(part === "before" ? "afterbegin" : "beforeend", reply.html);',
     ]
