@@ -212,8 +212,7 @@ def _count(verdict: Verdict) -> str:
 
 
 def one_line(text: str) -> str:
-    """A text that cannot steer the terminal."""
-    # A saved answer may come from anybody: what it holds must not steer the terminal.
+    """A text that cannot steer the terminal: a saved answer may come from anybody."""
     return "".join(char if char.isprintable() else " " for char in text)
 
 
