@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Collection, Sequence
 from collections.abc import Generator as Iteration
-from functools import partial
 from pathlib import Path
 
 from ragbot import phrases
@@ -30,7 +29,6 @@ from ragbot.tracing import note, note_texts, span
 from ragbot.types import Answer, Citation, Hit, Language, Message, Step, Timings, Watch
 from ragbot.workspace import (
     Report,
-    begun,
     current_index,
     default_encoder,
     default_engine,
@@ -68,12 +66,10 @@ class RagBot:
         *,
         config: Config | None = None,
         report: Report = silent,
-        eager: bool = False,
     ) -> RagBot:
         """A bot over a file or a folder, whose index is built if need be and kept in the cache.
 
-        Without `corpus`, over the configured one. `eager`, for who is going to ask, begins to load
-        the generator at once, beside the rest. Raises ConfigError, CorpusError, StoreError,
+        Without `corpus`, over the configured one. Raises ConfigError, CorpusError, StoreError,
         ModelError.
         """
         config = config or load_config()
@@ -81,13 +77,10 @@ class RagBot:
             config = config.model_copy(update={"corpus": Path(corpus)})
         require_corpus(config)
         reranker = default_reranker(config)  # first: what is wrong with it shows at once
-        engine: Callable[[], Engine] = partial(default_engine, config, report)
-        if eager:
-            engine = begun(engine)
         encoder = default_encoder(config, report)
         return cls(
             Retriever(current_index(config, encoder, report), encoder, rerank=reranker),
-            engine,
+            lambda: default_engine(config, report),
             top_k=config.top_k,
             max_tokens=config.max_tokens,
         )

@@ -129,7 +129,7 @@ def run(flags: Mapping[str, Any], only: Sequence[str]) -> None:
     config = load_config(flags)
     require_documents(config, only)
     with progress() as report:
-        bot = RagBot.from_corpus(config=config, report=report, eager=True)
+        bot = RagBot.from_corpus(config=config, report=report)
     chat = Chat(bot, only)
     typed = sys.stdin.isatty()
     if typed:

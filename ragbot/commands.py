@@ -69,7 +69,7 @@ class Shown:
 def ask(question: str, flags: Flags, only: Sequence[str], shown: Shown) -> None:
     """Print the answer, then its sources; from some documents `only`, as above."""
     checked(question)
-    bot = _bot(flags, only, eager=True)
+    bot = _bot(flags, only)
     with waiting() as watch:
         answer = bot.stream(question, watch=watch).answer
     translations = _translations(bot, answer) if shown.translated else {}
@@ -101,10 +101,10 @@ def verify(answers: Path, flags: Flags, *, as_json: bool) -> bool:
     return not verdict.problems
 
 
-def _bot(flags: Flags, only: Sequence[str], *, eager: bool = False) -> RagBot:
+def _bot(flags: Flags, only: Sequence[str]) -> RagBot:
     # A bad question is refused before this: loading models takes seconds.
     config = load_config(flags)
     require_documents(config, only)
     with progress() as report:
-        bot = RagBot.from_corpus(config=config, report=report, eager=eager)
+        bot = RagBot.from_corpus(config=config, report=report)
     return bot.within(only) if only else bot

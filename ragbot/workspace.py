@@ -8,11 +8,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from socket import gethostname
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from ragbot import oneoffs
 from ragbot.address import Milvus
@@ -37,8 +36,6 @@ from ragbot.naming import named
 from ragbot.reranker import open_reranker
 from ragbot.stores import FaissStore, IndexStore, MilvusStore
 from ragbot.types import Chunk, Document, LeftOut, Progress, Rerank
-
-T = TypeVar("T")
 
 if TYPE_CHECKING:
     from numpy import float32
@@ -264,14 +261,3 @@ def _source(source: Path, keep_all: bool) -> dict[str, str]:
     ]
     stamp = hashlib.sha256(json.dumps([files, keep_all]).encode()).hexdigest()
     return {"corpus": str(source.resolve()), "files": stamp}
-
-
-def begun(work: Callable[[], T]) -> Callable[[], T]:
-    """Work that a thread does from now on: gives what it makes, or raises what it raises.
-
-    The process waits for it before it ends, since a model that is half loaded would crash it.
-    """
-    pool = ThreadPoolExecutor(1, thread_name_prefix="ragbot-begun")
-    made = pool.submit(work)
-    pool.shutdown(wait=False)
-    return made.result

@@ -4,7 +4,6 @@ import copy
 import pickle
 import threading
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +15,7 @@ from ragbot.index import Index
 from ragbot.phrases import ABSTENTION
 from ragbot.prompts import reading_form
 from ragbot.types import Message, Step, Usage
-from tests.fakes import FakeEncoder, FakeEngine, Reply, nothing, reading
+from tests.fakes import FakeEngine, Reply, nothing, reading
 
 CORPS = "華為3月對外宣告組建醫療衛生軍團，股市裡的概念股隨即飆升。"
 BAICHUAN = "百川智能調整業務線，把資源集中投向醫療。"
@@ -532,40 +531,6 @@ def test_what_has_nothing_to_do_with_the_question_is_not_told_as_near(
     engine.enqueue(nothing())
     assert make_bot(ARTICLE).stream("天氣呢？", watch=steps.append).answer.related == ()
     assert [step.nearest for step in steps] == [None] * len(steps)
-
-
-def test_an_eager_bot_loads_its_generator_beside_the_encoder(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, engine: FakeEngine
-) -> None:
-    begun = threading.Event()
-
-    def opened(*_: object) -> FakeEngine:
-        begun.set()
-        return engine
-
-    def encoder(*_: object) -> FakeEncoder:
-        assert begun.wait(30)
-        return FakeEncoder()
-
-    monkeypatch.setattr("ragbot.bot.default_engine", opened)
-    monkeypatch.setattr("ragbot.bot.default_encoder", encoder)
-    (tmp_path / "a.txt").write_text(ARTICLE, encoding="utf-8")
-    assert RagBot.from_corpus(tmp_path, eager=True).engine is engine
-
-
-def test_a_generator_that_cannot_be_loaded_ahead_is_the_askers_error(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    def fails(*_: object) -> FakeEngine:
-        raise ModelError("There is no such model.")
-
-    monkeypatch.setattr("ragbot.bot.default_engine", fails)
-    monkeypatch.setattr("ragbot.bot.default_encoder", lambda *_: FakeEncoder())
-    (tmp_path / "a.txt").write_text(ARTICLE, encoding="utf-8")
-    bot = RagBot.from_corpus(tmp_path, eager=True)
-    assert bot.search("華為的軍團")
-    with pytest.raises(ModelError, match="no such model"):
-        bot.ask("華為的軍團？")
 
 
 def test_searching_needs_no_generator(make_bot: MakeBot) -> None:

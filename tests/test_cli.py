@@ -211,7 +211,7 @@ def ask(
     """What `ragbot ask` prints over an article."""
 
     def run(question: str, **shown: bool) -> tuple[str, str]:
-        monkeypatch.setattr("ragbot.commands._bot", lambda *_, eager: make_bot(TEXT))
+        monkeypatch.setattr("ragbot.commands._bot", lambda *_: make_bot(TEXT))
         commands.ask(question, {}, (), commands.Shown(**shown))
         printed = capsys.readouterr()
         return printed.out, printed.err
