@@ -408,10 +408,10 @@ SMALL = ("--llm", "packaged:qwen2.5-coder-0.5b", "--checker", "packaged:qwen2.5-
 
 @needs_shared
 @pytest.mark.model
-def test_four_questions_twice_and_once_killed_give_the_same(tmp_path: Path) -> None:
+def test_six_questions_twice_and_once_killed_give_the_same(tmp_path: Path) -> None:
     """Reproducible, and a killed run that goes on is as good as an unbroken one."""
     sets = str(SHARED / "questions" / "article_dev.jsonl")
-    common = ["eval", sets, "--corpus", str(ARTICLE), "--limit", "4", *SMALL, "--out"]
+    common = ["eval", sets, "--corpus", str(ARTICLE), "--limit", "6", *SMALL, "--out"]
     whole = ragbot(*common, str(tmp_path / "whole"))
     assert whole.returncode == 0, whole.stderr
     broken = tmp_path / "broken"
@@ -419,11 +419,11 @@ def test_four_questions_twice_and_once_killed_give_the_same(tmp_path: Path) -> N
         [sys.executable, "-m", "ragbot", *common, str(broken)],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    while process.poll() is None and len(answers(broken)) < 2:
+    while process.poll() is None and len(answers(broken)) < 3:
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert 2 <= len(answers(broken)) < 4
+    assert 3 <= len(answers(broken)) < 6
     assert ragbot(*common, str(broken), "--resume").returncode == 0
     summaries = [
         json.loads((tmp_path / name / "summary.json").read_text(encoding="utf-8"))
@@ -464,7 +464,6 @@ def test_a_bare_list_is_recorded(tmp_path: Path) -> None:
 
 
 @pytest.mark.model
-@pytest.mark.torture  # nothing but long: 150 seconds
 def test_a_judge_gives_its_opinion_apart_from_the_figures(tmp_path: Path) -> None:
     (tmp_path / "q.txt").write_text("華為在什麼時候宣布成立醫療衛生軍團？\n", encoding="utf-8")
     judge = ("--checker", "", "--judge", "packaged:qwen2.5-coder-1.5b")

@@ -88,16 +88,12 @@ def test_the_relation_is_read_from_the_likeliest_tokens() -> None:
 
 
 @pytest.mark.model
-@pytest.mark.parametrize(
-    ("every", "least"),
-    [pytest.param(4, 21, id="short"), pytest.param(1, 87, id="all", marks=pytest.mark.torture)],
-)
-def test_the_judge_agrees_with_hand_labels(every: int, least: int) -> None:
+def test_the_judge_agrees_with_hand_labels() -> None:
     """`make agreement` prints the figures; here they may not fall."""
     engine = default_engine(load_config())
     assert isinstance(engine, LlamaCppEngine)
     check = entailment(engine.first_token)
     pairs = [json.loads(line) for line in PAIRS.read_text(encoding="utf-8").splitlines()]
-    assert len(pairs) == 100
-    agreed = [check(pair["claim"], pair["quote"]) == pair["supported"] for pair in pairs[::every]]
-    assert sum(agreed) >= least
+    agreed = [check(pair["claim"], pair["quote"]) == pair["supported"] for pair in pairs]
+    assert len(agreed) == 100
+    assert sum(agreed) >= 87
