@@ -28,6 +28,7 @@ WORDS_WEIGHT = 0.1
 
 # What a passage that has nothing to do with the question scores, about; a verbatim one has 1.1.
 UNRELATED = 0.8
+NEAR = UNRELATED + 0.05  # the score from which on a passage has to do with a question
 
 _CANDIDATES = 50
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from ragbot import commands
+from ragbot import commands, console
 from ragbot.chat import Chat
 from ragbot.config import default_cache, load_config
 from ragbot.doctor import examine
@@ -356,6 +356,13 @@ def test_a_chat_ends_and_explains_itself(chat: Chat, capsys: pytest.CaptureFixtu
     assert chat.handle("") and chat.handle("/nonsense")
     assert "/sources" in capsys.readouterr().err
     assert not chat.handle("/quit")
+
+
+def test_a_table_in_a_pipe_is_as_wide_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    cells = [f"figure {number} of several" for number in range(7)]
+    console.print_table(["head"] * len(cells), [cells])
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if cells[0] in line]
+    assert all(cell in line for cell in cells)
 
 
 class Terminal(io.StringIO):

@@ -86,7 +86,6 @@ class Asking:
 
     async def _done(self, shown: _Shown, answer: Answer) -> Update:
         ask = shown.ask
-        view = View(ask.language, mine=ask.scope == "mine")
         following: tuple[str, ...] = ()
         if ask.scope == "site":
             encoder = self._bot.retriever.encoder
@@ -97,7 +96,7 @@ class Asking:
         return shown.update(
             "done",
             answer=record(answer),
-            html=answer_html(answer, view),
+            html=answer_html(answer, shown.view),
             plain=copied(answer, ask.language),
             next=list(following),
         )
@@ -108,6 +107,7 @@ class _Shown:
 
     def __init__(self, ask: Ask):
         self.ask = ask
+        self.view = View(ask.language, mine=ask.scope == "mine")
         self._number = 0
         self._kept: Update = {"turn": ask.turn, "stage": "sending"}
         self._said = ""
@@ -129,8 +129,7 @@ class _Shown:
             if event.step.passages:
                 self._kept["passages"] = reading_html(event.step.passages, self.ask.language)
             if event.step.nearest:
-                view = View(self.ask.language, mine=self.ask.scope == "mine")
-                self._kept["nearest"] = nearest_html(event.step.nearest, view)
+                self._kept["nearest"] = nearest_html(event.step.nearest, self.view)
         elif isinstance(event, Said):
             stage = "telling"
             self._said += event.text

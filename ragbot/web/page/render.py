@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ragbot.retriever import UNRELATED
+from ragbot.retriever import NEAR
 from ragbot.text import sentences
 from ragbot.types import Answer, Citation, Hit, Language
 from ragbot.web.page.markup import escaped, lang
@@ -18,7 +18,6 @@ from ragbot.web.page.strings import word
 
 _MARKER = re.compile(r"\s*\[(\d{1,4})\]")
 _QUOTES = (("「", "」"), ("『", "』"), ("“", "”"), ("《", "》"))
-_NEAR = UNRELATED + 0.05  # what scores less has nothing to do with the question
 _LISTED = 4  # passages that are named while they are read
 
 
@@ -210,7 +209,7 @@ def _unused(answer: Answer, view: View) -> str:
     rest = [
         hit
         for hit in answer.passages
-        if hit.score >= _NEAR and not any(_holds(hit, one) for one in used)
+        if hit.score >= NEAR and not any(_holds(hit, one) for one in used)
     ]
     if not rest:
         return ""
