@@ -77,7 +77,9 @@ def waiting() -> Iterator[Watch]:
         return
     from rich.text import Text
 
-    with err().status("Getting ready") as status:
+    console = err()
+    console.soft_wrap = False  # a status is drawn anew and anew: what is not wrapped is cut off
+    with console.status("Getting ready") as status:
         nearest = ""
 
         def tell(step: Step) -> None:

@@ -383,6 +383,18 @@ def test_a_terminal_is_told_what_comes_nearest_while_it_waits(
     assert shown.endswith("\x1b[2K") and out.startswith("百川智能把資源集中投向醫療。[1]")
 
 
+def test_a_narrow_terminal_is_told_all_of_the_sentence(
+    ask: Ask, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "24")
+    engine.enqueue(TOLD)
+    ask("百川智能調整業務線做什麼？")
+    assert BAICHUAN in "".join(line.strip() for line in terminal.getvalue().split("\n"))
+
+
 def test_markup_in_a_document_is_text(
     make_bot: MakeBot, engine: FakeEngine, capsys: pytest.CaptureFixture[str]
 ) -> None:
