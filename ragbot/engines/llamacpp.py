@@ -51,7 +51,8 @@ class LlamaCppEngine(HttpEngine):
     Prompts of one kind begin alike, with the same instructions and examples, and end with what is
     asked. The beginning, all but the last message, is read once and kept in a file in `folder`;
     each prompt starts from there. So a prompt is always cut into the same batches, which round
-    alike: the same messages give the same text, whatever was asked before.
+    alike: the same messages give the same text, whatever was asked before. What is asked at the
+    same moment shares batches, and there the last digits of a probability may differ.
     """
 
     provider = "llama.cpp"
