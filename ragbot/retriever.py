@@ -13,7 +13,7 @@ from ragbot.dense import products
 from ragbot.encoder import Encoder
 from ragbot.evidence import content_words, coverage
 from ragbot.index import Candidate, Index
-from ragbot.text import asks, fold, sentences
+from ragbot.text import asks, fold, is_english, sentences
 from ragbot.types import Chunk, Hit, Rerank
 
 # The score is the mean of two cosines (the passage's and its best sentence's) plus this much of
@@ -25,6 +25,11 @@ LEXICAL_WEIGHT = 0.1
 # What the share of the question's words that a sentence holds adds to its rank, of Chinese ones by
 # their characters, too: a paraphrase shares those, which BM25 over some sentences does not see.
 WORDS_WEIGHT = 0.1
+
+# What a Chinese text scores above an English one that bears on a question as well, each measured by
+# a query in its own language. Where both are in one corpus, the Chinese crowd the English out
+# otherwise (recall@5 of Chinese questions over English passages 0.75 instead of 0.96).
+CHINESE_LEAD = 0.04
 
 # What a passage that has nothing to do with the question scores, about; a verbatim one has 1.1.
 UNRELATED = 0.8
@@ -63,7 +68,8 @@ class Retriever:
             for found in self.index.search(vector, query, limit=max(limit, _CANDIDATES)):
                 scores[found.id] = max(fused(found), scores.get(found.id, -1.0))
                 chunks[found.id] = found.chunk
-        ranked = sorted(scores, key=lambda id: (-scores[id], id))
+        ahead = {id: _lead(chunks[id].text, queries) for id in scores}
+        ranked = sorted(scores, key=lambda id: (ahead[id] - scores[id], id))
         hits = [Hit(rank, scores[id], chunks[id]) for rank, id in enumerate(ranked, start=1)]
         if self._rerank:
             hits = list(self._rerank(question, hits[: max(limit, _CANDIDATES)]))
@@ -88,7 +94,9 @@ class Retriever:
             score + WORDS_WEIGHT * max(coverage(content, fold(part.text).text) for content in asked)
             for part, score in zip(parts, scores, strict=True)
         ]
-        best = sorted(range(len(parts)), key=lambda n: -total[n])
+        # Both parts of the score have the lead: the passage's and the sentence's own.
+        ahead = [2 * _lead(part.text, queries) for part in parts]
+        best = sorted(range(len(parts)), key=lambda n: ahead[n] - total[n])
         return [replace(parts[n], score=total[n]) for n in best]
 
     @staticmethod
@@ -97,6 +105,12 @@ class Retriever:
             hit.chunk, start=hit.start + start, end=hit.start + end, text=hit.text[start:end]
         )
         return replace(hit, chunk=chunk)
+
+
+def _lead(text: str, queries: Sequence[str]) -> float:
+    """What a text is ahead by because of its language. Asked in one language only, texts in the
+    other one are behind by far more, whichever it is."""
+    return CHINESE_LEAD if len(queries) > 1 and not is_english(text) else 0.0
 
 
 def _answering(text: str) -> list[tuple[int, int, tuple[int, int]]]:

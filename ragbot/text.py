@@ -25,6 +25,11 @@ _ENGLISH_FRAME = frozenset(
     " please should tell than that the their there they this to was were what when where which"
     " who whom whose why will with would".split()
 )
+# Characters that hold a Chinese sentence together, in either script.
+_CHINESE_FRAME = re.compile(
+    "[的了是在有和与與及吗嗎呢什么麼哪谁誰何怎这這那不也都把被就会會对對从從由于於以为為]"
+)
+_QUOTED = re.compile("「[^」]*」|『[^』]*』|《[^》]*》|“[^”]*”")
 
 
 # --- language and script ---------------------------------------------------------------------
@@ -36,14 +41,21 @@ def detect_language(text: str, default: Language = "zh-Hans") -> Language:
     English terms inside a Chinese question, and Chinese names inside an English one, do not turn
     it: the small words that hold a sentence together do.
     """
-    han = len(_HAN.findall(text))
-    words = [word.lower() for word in _LATIN_WORD.findall(text)]
-    if not han:
-        return "en" if words or default == "en" else default
-    framed = sum(word in _ENGLISH_FRAME for word in words)
-    if framed >= 2 or (framed and len(words) > han):
+    if is_english(text, default):
         return "en"
     return detect_script(text, "zh-Hant" if default == "zh-Hant" else "zh-Hans")
+
+
+def is_english(text: str, default: Language = "zh-Hans") -> bool:
+    """Whether `detect_language` says "en"; several times as fast as to ask it."""
+    if not _HAN.search(text):
+        return bool(_LATIN_WORD.search(text)) or default == "en"
+    bare = _QUOTED.sub("", text)
+    words = [word.lower() for word in _LATIN_WORD.findall(bare)]
+    framed = sum(word in _ENGLISH_FRAME for word in words)
+    if framed < 2:
+        return framed > 0 and len(words) > len(_HAN.findall(bare))
+    return framed > len(_CHINESE_FRAME.findall(bare))
 
 
 def detect_script(text: str, default: Language = "zh-Hans") -> Language:

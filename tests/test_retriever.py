@@ -117,6 +117,26 @@ def test_the_sentences_that_bear_on_a_question_come_best_first(
     assert retriever.ranked(["華為"], []) == []
 
 
+def test_chinese_does_not_crowd_out_english(
+    make_index: Callable[..., Index], encoder: FakeEncoder
+) -> None:
+    """They score higher than English ones of the same worth. The scores themselves stay."""
+    chinese, english = "鐵橋有多長", "How long is the iron bridge"
+    retriever = Retriever(make_index(chinese, english), encoder)
+
+    def order(*queries: str) -> list[str]:
+        hits = retriever.search(queries[0], limit=2, phrasings=queries[1:])
+        ranked = retriever.ranked(queries, hits)
+        assert [hit.text for hit in ranked] == [hit.text for hit in hits]
+        return [hit.text for hit in hits]
+
+    assert order(chinese, english) == order(english, chinese) == [english, chinese]
+    assert order(chinese, "What is the weather like") == [chinese, english]
+    assert order(chinese) == [chinese, english]
+    first, second = retriever.search(chinese, limit=2, phrasings=[english])
+    assert first.score < second.score
+
+
 def test_a_sentence_that_asks_goes_with_the_one_that_may_answer(
     make_index: Callable[..., Index], encoder: FakeEncoder
 ) -> None:

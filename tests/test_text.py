@@ -23,6 +23,11 @@ from ragbot.types import Language
         ("Who founded 百度 and 騰訊?", "en"),
         ("Med-PaLM 得分?", "zh-Hans"),
         ("DeepSeek, Watson, RuiPath 誰開源?", "zh-Hant"),
+        ("英國的 Department of Health and Social Care 是什麼？", "zh-Hant"),
+        ("「The Cat in the Hat」是誰寫的？", "zh-Hant"),
+        ("設 a、b 為整數，a 與 b 互質。", "zh-Hant"),  # no articles, these
+        ("What does the title 「為什麼大模型有了流量」 mean?", "en"),
+        ("What does 國家衛健委印發的參考指引 list?", "en"),
     ],
 )
 def test_the_language_of_a_question(question: str, language: Language) -> None:
