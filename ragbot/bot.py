@@ -22,7 +22,7 @@ from ragbot.index import Index
 from ragbot.inquiry import Found, Inquiry
 from ragbot.looks import look_at
 from ragbot.naming import named
-from ragbot.retriever import NEAR, Retriever
+from ragbot.retriever import Retriever, is_near
 from ragbot.streaming import AnswerStream
 from ragbot.text import across, detect_language, detect_script, fold
 from ragbot.tracing import note, note_texts, span
@@ -235,7 +235,7 @@ def _found(retriever: Retriever, queries: Sequence[str], limit: int) -> list[Hit
 
 def _nearest(ranked: Sequence[Hit], hits: Sequence[Hit]) -> Citation | None:
     """The sentence that comes nearest to a question, if any comes near."""
-    near = {hit.rank for hit in hits if hit.score >= NEAR}
+    near = {hit.rank for hit in hits if is_near(hit)}
     nearest = next((part for part in ranked if part.rank in near), None)
     pieces = gather([nearest]) if nearest else []
     return cited(pieces[-1], 1) if pieces else None

@@ -33,7 +33,7 @@ CHINESE_LEAD = 0.04
 
 # What a passage that has nothing to do with the question scores, about; a verbatim one has 1.1.
 UNRELATED = 0.8
-NEAR = UNRELATED + 0.05  # the score from which on a passage has to do with a question
+NEAR = UNRELATED + 0.05  # the score from which on a Chinese passage has to do with a question
 
 _CANDIDATES = 50
 
@@ -105,6 +105,11 @@ class Retriever:
             hit.chunk, start=hit.start + start, end=hit.start + end, text=hit.text[start:end]
         )
         return replace(hit, chunk=chunk)
+
+
+def is_near(hit: Hit) -> bool:
+    """Whether a passage that was found has to do with the question, by its score."""
+    return hit.score >= NEAR - (CHINESE_LEAD if is_english(hit.text) else 0.0)
 
 
 def _lead(text: str, queries: Sequence[str]) -> float:

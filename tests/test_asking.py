@@ -95,7 +95,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 def test_a_page_is_told_of_each_step_and_then_of_all(
     office: Office, engine: Gated, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ragbot.bot.NEAR", 0.0)  # as any two texts are to a real encoder
+    monkeypatch.setattr("ragbot.retriever.NEAR", 0.0)  # as any two texts are to a real encoder
     engine.enqueue(FOUNDED)
     updates = run(read(office.ask(asked=["華為的軍團？"])))
     stages = [update["stage"] for update in updates]

@@ -507,7 +507,7 @@ def test_a_failing_engine_is_the_askers_error_and_the_next_question_works(
 def test_the_nearest_sentence_is_told_before_the_generator_is_there(
     make_bot: MakeBot, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ragbot.bot.NEAR", 0.0)  # as any two texts are to a real encoder
+    monkeypatch.setattr("ragbot.retriever.NEAR", 0.0)  # as any two texts are to a real encoder
     steps: list[Step] = []
 
     def opened() -> FakeEngine:
@@ -527,7 +527,7 @@ def test_what_has_nothing_to_do_with_the_question_is_not_told_as_near(
     make_bot: MakeBot, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps: list[Step] = []
-    monkeypatch.setattr("ragbot.bot.NEAR", 9.0)
+    monkeypatch.setattr("ragbot.retriever.NEAR", 9.0)
     engine.enqueue(nothing())
     assert make_bot(ARTICLE).stream("天氣呢？", watch=steps.append).answer.related == ()
     assert [step.nearest for step in steps] == [None] * len(steps)

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from ragbot.index import Candidate, Index
-from ragbot.retriever import Retriever, fused
+from ragbot.retriever import Retriever, fused, is_near
 from ragbot.types import Chunk, Hit
 from tests.fakes import FakeEncoder
 
@@ -135,6 +136,20 @@ def test_chinese_does_not_crowd_out_english(
     assert order(chinese) == [chinese, english]
     first, second = retriever.search(chinese, limit=2, phrasings=[english])
     assert first.score < second.score
+
+
+def test_what_is_near_depends_on_the_language_of_the_passage() -> None:
+    """English passages score lower, those that answer as well as the others."""
+
+    def near(score: float, text: str) -> bool:
+        return is_near(Hit(1, score, replace(CHUNK, text=text)))
+
+    assert (
+        near(0.86, "鐵橋")
+        and not near(0.83, "鐵橋")
+        and not near(0.83, "鐵橋是 the iron one 的譯名")
+    )
+    assert near(0.83, "the iron bridge") and not near(0.78, "the iron bridge")
 
 
 def test_a_sentence_that_asks_goes_with_the_one_that_may_answer(
