@@ -16,11 +16,15 @@ from typing import TypedDict
 
 DATA = "abstention.json"
 
-SIGNALS = ("score", "log_none", "log_least", "proven", "english", "across")
+SIGNALS = ("score", "log_none", "log_least", "proven", "english", "across", "size")
 """The score of the best sentence, with its passage's; the log probability that the generator, once
 it has copied a sentence, says "none" instead of an answer, and that of its answer's least likely
 token; whether that answer could be proven; whether what was read is English, and whether the
-question is in another language than that."""
+question is in another language than that; and the logarithm of the number of chunks that were
+searched: among more of them one that answers nothing scores high by chance."""
+
+MOST = 1000
+"""Chunks beyond which a corpus counts as one of so many: there is no larger one to fit on."""
 
 
 class Weights(TypedDict):

@@ -5,12 +5,13 @@ What is said when they do not is the bot's.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from ragbot import phrases
-from ragbot.abstention import probability, threshold
+from ragbot.abstention import MOST, probability, threshold
 from ragbot.citations import Citer, echoes, is_closed
 from ragbot.dense import products
 from ragbot.disagreement import disagreeing
@@ -69,6 +70,7 @@ class Inquiry:
         reading = self.generator.read(self.queries[0], texts, source)
         citer = self._citer(source, gather(passages))
         said = self._listed(passages[0]) or _said(reading, look, citer)
+        searched = len(self.retriever.index.chunks)
         signals = {
             "score": look.score,
             "log_none": reading.log_none,
@@ -76,9 +78,10 @@ class Inquiry:
             "proven": float(bool(said.claims)),
             "english": float(source == "en"),
             "across": float(across(source, self.language)),
+            "size": math.log(min(searched, MOST)),
         }
         sure = probability(signals)
-        everything = len(self.hits) >= len(self.retriever.index.chunks)
+        everything = len(self.hits) >= searched
         if everything and said.claims and reading.log_none <= _CERTAIN:
             sure = max(sure, threshold())
         told: list[str] = []

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib.resources import files
@@ -72,6 +73,7 @@ def test_the_signals_are_told(make_bot: MakeBot, engine: FakeEngine) -> None:
     answer = bot.ask("華為在什麼時候宣布組建軍團？")
     assert tuple(answer.signals) == SIGNALS
     rest = {"log_none": -3.5, "log_least": -0.5, "proven": 1, "english": 0, "across": 0}
+    rest["size"] = math.log(len(bot.retriever.index.chunks))
     assert answer.signals == {"score": answer.signals["score"], **rest}
     assert answer.passages[0].score < answer.signals["score"] < 2.3
     engine.enqueue("华为何时组建军团？", nothing(none=-0.1))
