@@ -20,12 +20,12 @@ SIGNALS = ("score", "log_none", "log_least", "proven", "english", "across", "siz
 """The score of the best sentence, with its passage's; the log probability that the generator, once
 it has copied a sentence, says "none" instead of an answer, and that of its answer's least likely
 token; whether that answer could be proven; whether what was read is English, and whether the
-question is in another language than that; and the logarithm of the number of chunks that were
-searched: among more of them one that answers nothing scores high by chance."""
+question is in another language than that; and how much was searched (`size`): among more chunks one
+that answers nothing scores high by chance."""
 
-MOST = 150
-"""Chunks beyond which a corpus counts as one of so many: that of 500 was told apart no better by
-more, and one of a thousand times as many would answer nothing."""
+FEWEST, MOST = 38, 150
+"""Chunks below which a corpus counts as one of so many, since there was none to fit on, and beyond
+which: that of 500 was told apart no better by more."""
 
 
 class Weights(TypedDict):
@@ -34,6 +34,11 @@ class Weights(TypedDict):
     intercept: float
     weights: dict[str, float]
     threshold: float
+
+
+def size(chunks: int) -> float:
+    """The signal of how much was searched."""
+    return math.log(min(max(chunks, FEWEST), MOST))
 
 
 def probability(signals: Mapping[str, float]) -> float:

@@ -5,13 +5,12 @@ What is said when they do not is the bot's.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from ragbot import phrases
-from ragbot.abstention import MOST, probability, threshold
+from ragbot.abstention import probability, size, threshold
 from ragbot.citations import Citer, echoes, is_closed
 from ragbot.dense import products
 from ragbot.disagreement import disagreeing
@@ -78,7 +77,7 @@ class Inquiry:
             "proven": float(bool(said.claims)),
             "english": float(source == "en"),
             "across": float(across(source, self.language)),
-            "size": math.log(min(searched, MOST)),
+            "size": size(searched),
         }
         sure = probability(signals)
         everything = len(self.hits) >= searched

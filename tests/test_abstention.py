@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib.resources import files
@@ -10,7 +9,7 @@ from itertools import pairwise
 import pytest
 
 from ragbot import console
-from ragbot.abstention import DATA, SIGNALS, probability, threshold
+from ragbot.abstention import DATA, SIGNALS, probability, size, threshold
 from ragbot.bot import RagBot
 from ragbot.phrases import ABSTENTION, RELATED
 from ragbot.types import Language
@@ -23,8 +22,9 @@ SURE = dict.fromkeys(SIGNALS, 1.0) | {
     "log_none": -10.0,
     "log_least": 0.0,
     "across": 0.0,
+    "size": size(100),
 }
-UNSURE = dict.fromkeys(SIGNALS, 0.0) | {"score": 1.5}
+UNSURE = dict.fromkeys(SIGNALS, 0.0) | {"score": 1.5, "size": size(100)}
 LIKELY, UNLIKELY = 0.9, 0.1
 
 
@@ -45,6 +45,11 @@ def test_it_rises_with_the_score_and_falls_with_the_likelihood_of_none() -> None
         for rising in (by_score, by_none[::-1]):
             assert all(0 <= low <= high <= 1 for low, high in pairwise(rising))
             assert rising[0] < rising[-1]
+
+
+def test_a_larger_corpus_asks_for_more_within_what_it_was_fitted_on() -> None:
+    sure = [probability({**SURE, "score": 1.7, "size": size(n)}) for n in (1, 38, 100, 150, 10**6)]
+    assert sure[0] == sure[1] > sure[2] > sure[3] == sure[4]
 
 
 def test_clear_cases_are_clear() -> None:
@@ -73,7 +78,7 @@ def test_the_signals_are_told(make_bot: MakeBot, engine: FakeEngine) -> None:
     answer = bot.ask("華為在什麼時候宣布組建軍團？")
     assert tuple(answer.signals) == SIGNALS
     rest = {"log_none": -3.5, "log_least": -0.5, "proven": 1, "english": 0, "across": 0}
-    rest["size"] = math.log(len(bot.retriever.index.chunks))
+    rest["size"] = size(len(bot.retriever.index.chunks))
     assert answer.signals == {"score": answer.signals["score"], **rest}
     assert answer.passages[0].score < answer.signals["score"] < 2.3
     engine.enqueue("华为何时组建军团？", nothing(none=-0.1))
