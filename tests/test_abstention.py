@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 
 from ragbot import console
-from ragbot.abstention import DATA, SIGNALS, probability, size, threshold
+from ragbot.abstention import DATA, FEWEST, MOST, SIGNALS, probability, size, threshold
 from ragbot.bot import RagBot
 from ragbot.phrases import ABSTENTION, RELATED
 from ragbot.types import Language
@@ -48,7 +48,9 @@ def test_it_rises_with_the_score_and_falls_with_the_likelihood_of_none() -> None
 
 
 def test_a_larger_corpus_asks_for_more_within_what_it_was_fitted_on() -> None:
-    sure = [probability({**SURE, "score": 1.7, "size": size(n)}) for n in (1, 38, 100, 150, 10**6)]
+    sure = [
+        probability({**SURE, "score": 1.7, "size": size(n)}) for n in (1, FEWEST, 100, MOST, 10**6)
+    ]
     assert sure[0] == sure[1] > sure[2] > sure[3] == sure[4]
 
 
