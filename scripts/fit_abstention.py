@@ -28,8 +28,8 @@ from ragbot.abstention import DATA, SIGNALS
 
 FOLDS = 10
 STRENGTH = 0.2
-# Those with and without an answer weigh alike in what is fitted, whatever their numbers. Held out, F1
-# is the same within two points from 0.4 to 0.6; the lower end refuses less of what could be answered.
+# Those with and without an answer weigh alike in what is fitted, whatever their numbers. Held out,
+# F1 is the same within two points from 0.4 to 0.6; the lower end refuses less that has an answer.
 THRESHOLD = 0.45
 ROOT = Path(__file__).parents[1]
 
