@@ -370,12 +370,18 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_a_terminal_is_told_what_comes_nearest_while_it_waits(
-    ask: Ask, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """What errors and progress are written to from now on; a fixture's is taken back by pytest."""
     terminal = Terminal()
     monkeypatch.setattr("sys.stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")
+    return terminal
+
+
+def test_a_terminal_is_told_what_comes_nearest_while_it_waits(
+    ask: Ask, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = on_a_terminal(monkeypatch)
     engine.enqueue(TOLD)
     out, _ = ask("百川智能調整業務線做什麼？")
     shown = terminal.getvalue()
@@ -386,9 +392,7 @@ def test_a_terminal_is_told_what_comes_nearest_while_it_waits(
 def test_a_narrow_terminal_is_told_all_of_the_sentence(
     ask: Ask, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    terminal = Terminal()
-    monkeypatch.setattr("sys.stderr", terminal)
-    monkeypatch.setenv("TERM", "xterm")
+    terminal = on_a_terminal(monkeypatch)
     monkeypatch.setenv("COLUMNS", "24")
     engine.enqueue(TOLD)
     ask("百川智能調整業務線做什麼？")

@@ -28,6 +28,7 @@ from ragbot.errors import ConfigError, ModelError, ServerError
 from ragbot.models import resolve_generator
 from ragbot.prompts import ANSWER, SENTENCE, Written, reading_form
 from ragbot.types import Message, Token, Usage
+from tests.pages import wait_until
 from tests.toy import write_toy_model
 
 ASK = [Message("system", "Answer in one word."), Message("user", "What is the capital of France?")]
@@ -333,7 +334,7 @@ def test_an_answer_does_not_depend_on_those_before(toy: Path, tmp_path: Path) ->
         cancel = threading.Event()
         threading.Timer(draw.random() / 20, cancel.set).start()
         list(engine.stream(kind(draw.randrange(9), "x" * 500), max_tokens=9, cancel=cancel))
-        wait_until_idle(engine)
+        wait_until(lambda: idle(engine))
         assert same(whole(engine, asked[place], 9), first[place])
     assert engine.first_token(asked[0]) == engine.first_token(asked[0])
     for folder in (tmp_path, None):
@@ -342,15 +343,12 @@ def test_an_answer_does_not_depend_on_those_before(toy: Path, tmp_path: Path) ->
         assert all(map(same, again, first[::-1]))
 
 
-def wait_until_idle(engine: LlamaCppEngine) -> None:
-    """A prompt broken off is read on for a moment, in batches shared with those that are asked
-    meanwhile, and those round otherwise."""
+def idle(engine: LlamaCppEngine) -> bool:
+    """Whether nothing is read any more: a prompt broken off is for a moment, in batches shared with
+    those that are asked meanwhile, and those round otherwise."""
     headers = {"Authorization": f"Bearer {engine.api_key}"}
-    while any(
-        slot["is_processing"]
-        for slot in httpx.get(f"{engine._address}/slots", headers=headers).json()
-    ):
-        time.sleep(0.01)
+    slots = httpx.get(f"{engine._address}/slots", headers=headers).json()
+    return not any(slot["is_processing"] for slot in slots)
 
 
 def same(one: tuple[str, Usage], other: tuple[str, Usage]) -> bool:

@@ -98,9 +98,7 @@ class Came:
         """How much more was held in the last quarter than in the second, by the medians."""
         values = [float(getattr(sample, what)) for sample in self.samples]
         quarter = max(1, len(values) // 4)
-        return statistics.median(values[-quarter:]) - statistics.median(
-            values[quarter : 2 * quarter]
-        )
+        return statistics.median(values[-quarter:]) - statistics.median(values[quarter:][:quarter])
 
     def report(self) -> str:
         """The figures, a line each."""
